@@ -1,0 +1,1 @@
+"""The settings of every verb of the command line; YAML only, read by worldmodel/cli.py."""

@@ -1,0 +1,114 @@
+"""Push: bring the cube to where the goal image shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW
+from envs.arm.exploration import CLEAR, Mixture, MoveTo, OrnsteinUhlenbeck, Push
+from envs.arm.jaco import JacoEnv
+from envs.arm.scene import CUBE_HALF, add_cube
+from envs.errors import PhysicsDiverged, SceneError
+from envs.goal_env import Policy
+
+Array = NDArray[Any]
+
+CUBE_LOW, CUBE_HIGH = np.array([-0.14, 0.05]), np.array([0.14, 0.21])  # [m] where starts and goals lie
+NEAREST, FARTHEST = 0.06, 0.20  # [m] from the cube's start to its goal
+ATTEMPTS = 200
+APPROACH = 0.10  # weight of the hand's distance to the cube in the oracle's cost: without it a far hand sees no slope
+
+
+class JacoPush(JacoEnv):
+    """Success: the cube's centre within 0.04 m of its goal. Budget: 30 decisions.
+
+    The goal is the final state of a straight scripted push from the start state, in the same scene.
+    """
+
+    task_name = "jaco_push"
+    budget = 30
+    success_radius = 0.04
+
+    def _add_objects(self, scene: mujoco.MjSpec) -> None:
+        add_cube(scene)
+
+    def cube(self) -> Array:
+        """Cube centre [3] [m]."""
+        return self._physics.data.body("cube").xpos.copy()
+
+    def privileged(self) -> Array:
+        return self.cube().astype(np.float32)
+
+    def _place_cube(self, where: Array, yaw: float) -> None:
+        joint = self._physics.data.joint("cube")
+        joint.qpos[:] = [*where, CUBE_HALF, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+        joint.qvel[:] = 0.0
+
+    def _start(self, rng: np.random.Generator, low: Array, high: Array) -> None:
+        self._physics.reset()
+        where = rng.uniform(low, high)
+        self._place_cube(where, rng.uniform(-np.pi, np.pi))
+        hand = rng.uniform(WORKSPACE_LOW + 0.01, WORKSPACE_HIGH - 0.01)
+        if np.linalg.norm(hand[:2] - where) < 0.11:
+            hand[2] = rng.uniform(CLEAR, WORKSPACE_HIGH[2] - 0.01)
+        self._place_arm(hand)
+
+    def _begin(self, explore: bool) -> None:
+        self._begin_visuals()
+        rng = self.np_random
+        if explore:
+            self._start(rng, CUBE_LOW - 0.03, CUBE_HIGH + 0.03)
+            if rng.random() < 0.6:  # more of the log shows the hand near the cube, where the dynamics are hard
+                near = self.cube() + [*rng.uniform(-0.14, 0.14, 2), rng.uniform(CLEAR - CUBE_HALF, 0.18)]
+                self._place_arm(np.clip(near, WORKSPACE_LOW, WORKSPACE_HIGH))
+            return
+        for _ in range(ATTEMPTS):
+            self._start(rng, CUBE_LOW, CUBE_HIGH)
+            start, before = self.get_state(), self.cube()
+            if self._scripted_push(rng) and self._is_goal(before):
+                self._goal_position = self.cube()
+                self._goal = self.render_size(self.image_size)
+                self.set_state(start)
+                return
+        raise SceneError(f"expected a reachable goal within {ATTEMPTS} attempts, got none: use another seed")
+
+    def _scripted_push(self, rng: np.random.Generator) -> bool:
+        heading, length = rng.uniform(-np.pi, np.pi), rng.uniform(NEAREST, FARTHEST + 0.04)
+        push = Push(rng, self.pinch, self.cube, noise=0.0, heading=heading, length=length)
+        try:
+            for _ in range(self.budget):
+                self._simulate(push())
+                if push.done:
+                    return True
+        except PhysicsDiverged:
+            pass
+        return False
+
+    def _is_goal(self, before: Array) -> bool:
+        cube = self._physics.data.body("cube")
+        moved = np.linalg.norm(cube.xpos - before)
+        inside = (cube.xpos[:2] >= CUBE_LOW).all() and (cube.xpos[:2] <= CUBE_HIGH).all()
+        upright = abs(cube.xpos[2] - CUBE_HALF) < 0.005 and cube.xmat[8] > 0.98
+        at_rest = np.linalg.norm(self._physics.data.joint("cube").qvel) < 0.05
+        return bool(NEAREST <= moved <= FARTHEST and inside and upright and at_rest)
+
+    def distance(self) -> float:
+        return float(np.linalg.norm(self.cube() - self._goal_position))
+
+    def _plan_cost(self, pinch: Array, state: Array) -> Array:
+        address = self._physics.model.joint("cube").qposadr[0]
+        cube = state[..., address : address + 3]
+        to_goal = np.linalg.norm(cube - self._goal_position, axis=-1)
+        return np.asarray(to_goal + APPROACH * np.linalg.norm(pinch - cube, axis=-1))
+
+    def exploration_policy(self, rng: np.random.Generator) -> Policy:
+        makers = [
+            lambda: OrnsteinUhlenbeck(rng),
+            lambda: MoveTo(rng, self.pinch),
+            lambda: Push(rng, self.pinch, self.cube),
+        ]
+        return Mixture(rng, makers, [0.12, 0.08, 0.8])

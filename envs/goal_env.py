@@ -1,0 +1,138 @@
+"""The contract of every task: drive the world to a state of which one picture, the goal image, is given."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.errors import PhysicsDiverged
+
+Array = NDArray[Any]
+Observation = dict[str, Array]
+Policy = Callable[[], Array]
+"""Returns the next action [A]; made by `exploration_policy`, it may read the simulator's state."""
+
+
+class GoalEnv(gymnasium.Env[Observation, Array], ABC):
+    """Observation {"pixels": uint8 [S,S,3], "proprio": float32 [P]}, action float32 [A] in [-1, 1].
+
+    `info` holds, after reset and after every step: "success" (bool), "distance" [m], "goal" (uint8 [S,S,3]),
+    "diverged" (bool) and, where the task moves objects, "privileged" (float32 [Q], simulator truth for probes only).
+    A seed fixes the start state and the goal state and nothing else. The reward is -distance. An episode terminates
+    only when the physics diverge.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012 (gymnasium's own name)
+    task_name: ClassVar[str]
+    budget: ClassVar[int]  # decisions
+    success_radius: ClassVar[float]  # [m]
+    image_size: int
+    _goal: Array
+    _exploring: bool
+
+    def _make_spaces(self, image_size: int, action_dim: int, proprio_low: Array, proprio_high: Array) -> None:
+        self.image_size = image_size
+        self.render_mode = "rgb_array"
+        self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
+        self.observation_space = spaces.Dict(
+            {
+                "pixels": spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
+                "proprio": spaces.Box(proprio_low.astype(np.float32), proprio_high.astype(np.float32)),
+            }
+        )
+
+    # What a task provides.
+    @abstractmethod
+    def get_state(self) -> Array:
+        """Everything that decides the future, float64."""
+
+    @abstractmethod
+    def set_state(self, state: Array) -> None:
+        """Restore what `get_state` returned; pixels and future are then the same."""
+
+    @abstractmethod
+    def distance(self) -> float:
+        """How far the world is from the goal [m]; read from the simulator."""
+
+    @abstractmethod
+    def render_size(self, side: int) -> Array:
+        """The camera's picture, uint8 [side,side,3]."""
+
+    @abstractmethod
+    def project(self, points: Array) -> Array:
+        """World points [N,3] [m] to pixel coordinates [N,2] (x right, y down) of a picture of `image_size`."""
+
+    @abstractmethod
+    def evaluate_plans(self, actions: Array) -> Array:
+        """True task cost [K,H] after each step of the candidates [K,H,A] from the present state, which stays as it is."""
+
+    @abstractmethod
+    def exploration_policy(self, rng: np.random.Generator) -> Policy:
+        """A scripted, noisy behaviour for data collection, called once per decision."""
+
+    @abstractmethod
+    def _begin(self, explore: bool) -> None:
+        """Set the start state from `self.np_random` and, unless exploring, the goal image `self._goal`."""
+
+    @abstractmethod
+    def _advance(self, action: Array) -> None:
+        """Simulate one decision. Raises PhysicsDiverged."""
+
+    @abstractmethod
+    def _proprio(self) -> Array:
+        """float32 [P]."""
+
+    def privileged(self) -> Array | None:
+        """Simulator truth for probes, float32 [Q]; None where there is none."""
+        return None
+
+    # What gymnasium asks for.
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; options={"explore": True} draws a start for data collection, without a goal."""
+        super().reset(seed=seed)
+        self._exploring = bool(options is not None and options.get("explore"))
+        self._goal = np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        self._begin(self._exploring)
+        return self._observe(), self._info(diverged=False)
+
+    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One decision; terminated only when the physics diverge."""
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+            raise ValueError(f"expected a finite action of shape {self.action_space.shape}, got {action}")
+        diverged = False
+        try:
+            self._advance(np.clip(action, -1.0, 1.0))
+        except PhysicsDiverged:
+            diverged = True
+        info = self._info(diverged)
+        reward = -float(info["distance"]) if np.isfinite(info["distance"]) else 0.0
+        return self._observe(), reward, diverged, False, info
+
+    def render(self) -> Array:  # type: ignore[override]
+        """The camera's picture at the observation's size."""
+        return self.render_size(self.image_size)
+
+    def _observe(self) -> Observation:
+        return {"pixels": self.render_size(self.image_size), "proprio": self._proprio()}
+
+    def _info(self, diverged: bool) -> dict[str, Any]:
+        distance = float("nan") if diverged or self._exploring else self.distance()
+        info: dict[str, Any] = {
+            "success": bool(distance <= self.success_radius),
+            "distance": distance,
+            "goal": self._goal.copy(),
+            "diverged": diverged,
+        }
+        truth = self.privileged()
+        if truth is not None:
+            info["privileged"] = truth
+        return info

@@ -1,0 +1,189 @@
+"""`worldmodel <verb> key=value ...`: composes the settings, calls the verb, and says in one line what went wrong.
+
+This is the composition root: it alone reaches up to environments and benchmarks, and only once the settings are known
+to be good. Exit codes: 0 done, 2 a mistake that one line explains, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from worldmodel.cli_gl import gl_renderer, require_simulator
+from worldmodel.cli_help import overview, verb_help
+from worldmodel.cli_options import Options, config_text, group_overrides, nearest, settings_from, split_arguments
+from worldmodel.errors import ConfigError, OutputError, WorldModelError
+from worldmodel.storage import atomic_file
+
+FLAGS = ("-h", "--help", "--traceback", "--version")
+CONFIG = "config.yaml"
+
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: its options, the call with settings and the text of config.yaml, and what an interruption leaves."""
+
+    options: Options
+    run: Callable[[Settings, str], None]
+    kept: str = "nothing was kept"
+
+
+def drive(settings: Settings, config: str) -> None:
+    """Agent x task x seeds -> summary.json, episodes.jsonl, videos, a page."""
+    from benchmarks.drive import drive
+
+    require_simulator()
+    drive(**settings, config=config)
+
+
+def collect(settings: Settings, config: str) -> None:
+    """Exploratory rollouts -> a LeRobotDataset."""
+    from worldmodel.data.collect import collect
+
+    require_simulator()
+    given = {key: value for key, value in settings.items() if key not in ("task", "randomize_visuals")}
+    task, share = settings["task"], settings["randomize_visuals"]
+    with config_kept(Path(settings["out"]), config):
+        done = collect(env_id=f"envs:{task['id']}", env_kwargs={"randomize_visuals": share}, **given)
+    was = "was complete" if done["already_complete"] else f"{done['collected']} collected, {done['kept']} kept"
+    say(f"{done['out']}: {done['episodes']} episodes, {done['frames']} frames of {done['task']} ({was})")
+
+
+def pretrain(settings: Settings, config: str) -> None:
+    """Frames -> an encoder."""
+    from worldmodel.pretrain.run import pretrain
+
+    with config_kept(Path(settings["out"]), config):
+        pretrain(**settings)
+
+
+def train(settings: Settings, config: str) -> None:
+    """Cached latents -> a model."""
+    from worldmodel.training.run import train
+
+    with config_kept(Path(settings["out"]), config):
+        train(**settings)
+
+
+def info(settings: Settings, config: str) -> None:
+    """Print what a bug report needs."""
+    from worldmodel.info import info, lines
+
+    found = info(gl_renderer())
+    say(json.dumps(found, indent=2) if settings["json"] else "\n".join(lines(found)))
+
+
+VERBS = {
+    "drive": Verb(Options("drive", paths=("out", "model", "goal")), drive, "the episodes driven so far are in out="),
+    "collect": Verb(Options("collect", paths=("out",)), collect, "the same command again goes on where it stopped"),
+    "pretrain": Verb(Options("pretrain", paths=("out",), path_lists=("data",)), pretrain),
+    "train": Verb(Options("train", paths=("out", "encoder"), path_lists=("data",)), train),
+    "info": Verb(Options("info"), info),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; unexpected errors propagate."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    flags = [word for word in words if word in FLAGS]
+    rest = [word for word in words if word not in FLAGS]
+    try:
+        return run(rest, flags)
+    except KeyboardInterrupt:
+        kept = VERBS[rest[0]].kept if rest and rest[0] in VERBS else "nothing was written"
+        print(f"\ninterrupted: {kept}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not isinstance(error, user_errors()):
+            raise
+        if "--traceback" in flags:
+            traceback.print_exc()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def run(words: Sequence[str], flags: Sequence[str]) -> int:
+    """Help, version or a verb. Raises whatever the verb raises, and ConfigError."""
+    if "--version" in flags:
+        say(f"worldmodel {version()}")
+        return 0
+    wants_help = "-h" in flags or "--help" in flags
+    if not words:
+        say(overview({name: verb.options for name, verb in VERBS.items()}))
+        return 0
+    name, *arguments = words
+    if name not in VERBS:
+        hint = nearest(name, list(VERBS))
+        raise ConfigError(
+            f"unknown verb {name!r}{f': did you mean {hint!r}?' if hint else ''} (one of {', '.join(VERBS)}, or -h)"
+        )
+    verb = VERBS[name]
+    if wants_help:
+        say(verb_help(verb.options, group_overrides(verb.options, split_arguments(verb.options, arguments))))
+        return 0
+    settings = settings_from(verb.options, arguments)
+    quiet()
+    verb.run(settings, config_text(verb.options, arguments, settings, version()))
+    return 0
+
+
+@contextmanager
+def config_kept(out: Path, text: str) -> Iterator[None]:
+    """Leave config.yaml in `out` once the verb is done with it, however it ends, but never in a folder it refused."""
+    fresh = not out.is_dir() or not any(out.iterdir())
+    try:
+        yield
+    except OutputError:
+        raise
+    except BaseException:
+        if fresh and out.is_dir() and any(out.iterdir()):
+            (out / CONFIG).write_text(text, encoding="utf-8")
+        raise
+    with atomic_file(out / CONFIG) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def say(text: str) -> None:
+    """Print for a reader who may stop reading, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def quiet() -> None:
+    """No progress bars or advice from the libraries below, for this process, unless the user asked for them."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def version() -> str:
+    """The installed version; a source tree that was never installed has none."""
+    try:
+        return metadata.version("worldmodel")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """The errors that are the user's to mend. A package that was never imported cannot have raised its own."""
+    roots: list[type[Exception]] = [WorldModelError]
+    for module, name in (("planners.errors", "PlanningError"), ("envs.errors", "EnvError")):
+        if module in sys.modules:
+            roots.append(getattr(sys.modules[module], name))
+    return tuple(roots)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

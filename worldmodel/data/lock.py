@@ -1,0 +1,52 @@
+"""One process per folder, by a kernel lock that dies with its holder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from worldmodel.errors import OutputError
+
+
+@contextmanager
+def folder_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, which is removed afterwards.
+
+    Raises OutputError naming the holder's process when another one has it. After a kill the file stays, unlocked.
+    """
+    descriptor = _acquire(path)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            got = f"process {holder} at work in {path.parent}"
+            raise OutputError(
+                f"expected a folder nobody writes to, got {got}: wait for it, or choose another"
+            ) from error
+        # The last holder may have removed the file between our open and our lock: then this lock guards nothing.
+        if _same_file(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

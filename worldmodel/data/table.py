@@ -1,0 +1,49 @@
+"""All episodes of all data sets as one flat table; frames are decoded once into a memory map.
+
+Legend: N rows over all episodes, S image side [px], A action dim, P proprioception dim, Q privileged dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """frames uint8 [N,S,S,3], actions float32 [N,A], proprio float32 [N,P], privileged float32 [N,Q], episode int64 [N].
+
+    Rows of an episode are consecutive; `actions[n]` leaves `frames[n]`. `privileged` is simulator truth for probes,
+    NaN where a data set has none; nothing is trained on it.
+    """
+
+    frames: Array
+    actions: Array
+    proprio: Array
+    privileged: Array
+    episode: Array
+
+    def __len__(self) -> int:
+        return len(self.episode)
+
+    def split(self, held_out: float = 0.05) -> tuple[Array, Array]:
+        """Training and validation episode numbers, disjoint: every k-th episode is held out, at least one."""
+        episodes = np.unique(self.episode)
+        if len(episodes) < 2:
+            return episodes, episodes
+        every = max(2, min(round(1 / held_out), len(episodes)))
+        held = np.arange(len(episodes)) % every == every - 1
+        return episodes[~held], episodes[held]
+
+    def window_starts(self, length: int, episodes: Array) -> Array:
+        """Rows from which `length` consecutive rows lie in one of the given episodes: int64 [W]."""
+        last = np.arange(len(self)) + length - 1
+        inside = last < len(self)
+        starts = np.flatnonzero(inside)
+        same = self.episode[starts] == self.episode[last[inside]]
+        return starts[same & np.isin(self.episode[starts], episodes)]

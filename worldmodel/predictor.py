@@ -1,0 +1,119 @@
+"""Action-conditioned dynamics on latents: the compact form for one token, and how the end effector moves.
+
+The transformer form for more tokens is in transformer.py. Legend: worldmodel/types.py.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldmodel.errors import WorldModelError
+
+
+class Kinematics(nn.Module):
+    """Proprioception after an action: linear in the action, kept within the range of the data.
+
+    Fitted in closed form on the logs, so that it knows a robot's action scale and workspace without being told.
+    """
+
+    gain: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, proprio_dim: int, action_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("gain", torch.zeros(proprio_dim, action_dim))
+        self.register_buffer("low", torch.full((proprio_dim,), -torch.inf))
+        self.register_buffer("high", torch.full((proprio_dim,), torch.inf))
+
+    def fit(self, proprio: Tensor, actions: Tensor, following: Tensor) -> None:
+        """Least squares of displacements [n,P] on actions [n,A], twice: the second time without what the walls stopped."""
+        low, high = proprio.quantile(0.001, dim=0), proprio.quantile(0.999, dim=0)
+        margin = 0.02 * (high - low)
+        inside = ((following > low + margin) & (following < high - margin)).all(dim=-1)
+        if int(inside.sum()) < actions.shape[1] + 1:
+            inside = torch.ones_like(inside)
+        for _ in range(2):
+            solution = torch.linalg.lstsq(actions[inside].double(), (following - proprio)[inside].double()).solution
+            error = (following - proprio - actions @ solution.float()).norm(dim=-1)
+            inside = inside & (error <= error[inside].quantile(0.95))
+        self.gain.copy_(solution.T.float())
+        self.low.copy_(low)
+        self.high.copy_(high)
+
+    def forward(self, proprio: Tensor, actions: Tensor) -> Tensor:
+        """[...,P], [...,A] -> [...,P]."""
+        return torch.clamp(proprio + actions @ self.gain.T, self.low, self.high)
+
+
+class Fourier(nn.Module):
+    """sin and cos of a vector, scaled to its range, at a few octaves: [...,P] -> [...,P * (1 + 2 * octaves)]."""
+
+    low: Tensor
+    span: Tensor
+
+    def __init__(self, dim: int, octaves: int = 4) -> None:
+        super().__init__()
+        self.octaves, self.width = octaves, dim * (1 + 2 * octaves)
+        self.register_buffer("low", torch.zeros(dim))
+        self.register_buffer("span", torch.ones(dim))
+
+    def fit(self, values: Tensor) -> None:
+        """Take the range of values [n,P]."""
+        self.low.copy_(values.amin(dim=0))
+        self.span.copy_((values.amax(dim=0) - values.amin(dim=0)).clamp_min(1e-6))
+
+    def forward(self, values: Tensor) -> Tensor:
+        unit = 2.0 * (values - self.low) / self.span - 1.0
+        angles = [unit * (math.pi * 2.0**k / 2.0) for k in range(self.octaves)]
+        return torch.cat(
+            [unit, *(torch.sin(angle) for angle in angles), *(torch.cos(angle) for angle in angles)], dim=-1
+        )
+
+
+class ResidualBlock(nn.Module):
+    """x + MLP(norm(x))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, width)
+        self.down = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[...,W] -> [...,W]."""
+        out: Tensor = x + self.down(F.gelu(self.up(self.norm(x))))
+        return out
+
+
+class CompactPredictor(nn.Module):
+    """Markov dynamics for one latent token: [z, proprioception now and after the action, action] -> z + dz."""
+
+    context = 1
+
+    def __init__(self, latent_dim: int, action_dim: int, proprio_dim: int, hidden: int = 512, blocks: int = 3) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.kinematics = Kinematics(proprio_dim, action_dim)
+        self.fourier = Fourier(proprio_dim)
+        self.enter = nn.Linear(latent_dim + action_dim + 2 * self.fourier.width, hidden)
+        self.blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(blocks)))
+        self.leave = nn.Linear(hidden, latent_dim)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, z: Tensor, actions: Tensor, proprio: Tensor) -> Tensor:
+        """[B,T,1,D], [B,T,A], [B,T,P] -> [B,T,1,D]; slot t predicts t+1."""
+        if z.shape[-2:] != (1, self.latent_dim):
+            raise WorldModelError(
+                f"expected latents [B,T,1,{self.latent_dim}] for the compact predictor, got {list(z.shape)}: "
+                "use the transformer for more tokens"
+            )
+        following = self.kinematics(proprio, actions)
+        inputs = torch.cat([z.squeeze(-2), actions, self.fourier(proprio), self.fourier(following)], dim=-1)
+        out: Tensor = z + self.leave(self.blocks(self.enter(inputs))).unsqueeze(-2)
+        return out
