@@ -20,7 +20,7 @@ FLOORS = {
     "planners": {"torch"},
     "envs": {"numpy", "scipy", "mujoco", "dm_control", "gymnasium", "PIL"},
     "worldmodel": MODEL,
-    "benchmarks": MODEL | {"scipy", "imageio", "matplotlib", "envs", "worldmodel"},
+    "benchmarks": MODEL | {"scipy", "imageio", "matplotlib", "OpenGL", "envs", "worldmodel"},
 }
 ROOT_OF_COMPOSITION = {"hydra", "omegaconf", "yaml", "OpenGL", "mujoco", "envs", "benchmarks"}
 

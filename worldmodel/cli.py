@@ -36,7 +36,7 @@ class Verb:
 
     options: Options
     run: Callable[[Settings, str], None]
-    kept: str = "nothing was kept"
+    kept: str = "nothing"
 
 
 def drive(settings: Settings, config: str) -> None:
@@ -84,11 +84,12 @@ def info(settings: Settings, config: str) -> None:
     say(json.dumps(found, indent=2) if settings["json"] else "\n".join(lines(found)))
 
 
+AGAIN = "all that is finished; the same command again goes on from there"
 VERBS = {
-    "drive": Verb(Options("drive", paths=("out", "model", "goal")), drive, "the episodes driven so far are in out="),
-    "collect": Verb(Options("collect", paths=("out",)), collect, "the same command again goes on where it stopped"),
-    "pretrain": Verb(Options("pretrain", paths=("out",), path_lists=("data",)), pretrain),
-    "train": Verb(Options("train", paths=("out", "encoder"), path_lists=("data",)), train),
+    "drive": Verb(Options("drive", paths=("out", "model", "goal")), drive, "the episodes driven so far"),
+    "collect": Verb(Options("collect", paths=("out",)), collect, AGAIN),
+    "pretrain": Verb(Options("pretrain", paths=("out",), path_lists=("data",)), pretrain, AGAIN),
+    "train": Verb(Options("train", paths=("out", "encoder", "name"), path_lists=("data",)), train, AGAIN),
     "info": Verb(Options("info"), info),
 }
 
@@ -101,8 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(rest, flags)
     except KeyboardInterrupt:
-        kept = VERBS[rest[0]].kept if rest and rest[0] in VERBS else "nothing was written"
-        print(f"\ninterrupted: {kept}", file=sys.stderr)
+        kept = VERBS[rest[0]].kept if rest and rest[0] in VERBS else "nothing"
+        print(f"\ninterrupted, kept: {kept}", file=sys.stderr)
         return 130
     except Exception as error:
         if not isinstance(error, user_errors()):

@@ -121,7 +121,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     rest = process.stderr.read().decode()
     process.stderr.close()
     assert process.wait() == 130
-    assert rest.endswith("interrupted: the same command again goes on where it stopped\n")
+    assert rest.endswith("interrupted, kept: all that is finished; the same command again goes on from there\n")
     assert "Traceback" not in rest
     assert yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))["episodes"] == 500
     assert list((out / "meta/collect").glob("episode-*.json"))

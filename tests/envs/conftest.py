@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium
 import pytest
-from env_worlds import JACO, MOVING, TASKS
+from env_worlds import JACO, TASKS
 
 from envs.goal_env import GoalEnv
 
@@ -25,14 +25,6 @@ def world(env: gymnasium.Env[Any, Any]) -> GoalEnv:
     """The same environment without the wrappers."""
     assert isinstance(env.unwrapped, GoalEnv)
     return env.unwrapped
-
-
-@pytest.fixture(scope="module", params=MOVING)
-def moving(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Every task that moves an object."""
-    made = gymnasium.make(request.param)
-    yield made.unwrapped
-    made.close()
 
 
 @pytest.fixture(scope="module", params=JACO)

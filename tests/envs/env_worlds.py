@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
@@ -16,6 +18,16 @@ TASKS = dict(envs.TASKS)
 CLASSES: dict[str, Any] = {name: load_env_creator(entry) for name, (entry, _) in TASKS.items()}
 MOVING = [name for name, task in CLASSES.items() if task.privileged is not GoalEnv.privileged]
 JACO = [name for name, task in CLASSES.items() if issubclass(task, JacoEnv)]
+
+
+@functools.cache
+def episodes(name: str) -> list[tuple[Any, ...]]:
+    """(observation, info, goal position, state) at the start of seeds 0, 1, ... of a task, drawn once for all tests."""
+    env = gymnasium.make(name)
+    world: Any = env.unwrapped
+    starts = [(*env.reset(seed=seed), world._goal_position.copy(), world.get_state()) for seed in range(30)]
+    env.close()
+    return starts
 
 
 def draw(world: GoalEnv, count: int, seed: int) -> Any:
@@ -41,16 +53,14 @@ def same(first: Any, second: Any) -> bool:
 
 
 def _hand_to(world: Any, offset: float) -> None:
-    inward = np.sign(
-        0.1 - world._goal_position[1]
-    )  # the goal lies inside the workspace, and so does the way to its middle
-    world._place_arm(world._goal_position + [0.0, inward * offset, 0.0])
+    inward = np.sign(0.1 - world._goal_position[1])  # so that the place lies in the workspace, as the goal does
+    world._place_arm(world._goal_position + np.array([0.0, inward * offset, 0.0]))
 
 
 def _cube_to(world: Any, offset: float) -> None:
     # The cube is put on a goal that lies on the table; the hand, wherever it was, is taken out of its way.
     world._place_arm(np.array([0.0, 0.0, 0.21]))
-    world._place_cube(world._goal_position[:2] + [0.0, offset], 0.0)
+    world._place_cube(world._goal_position[:2] + np.array([0.0, offset]), 0.0)
     world._physics.forward()
 
 

@@ -73,7 +73,8 @@ def test_info_has_the_same_keys_after_reset_and_every_step(env: Any, world: Goal
 
 def test_the_reward_is_minus_the_distance(env: Any, world: GoalEnv) -> None:
     env.reset(seed=0)
-    for _, reward, _, _, info in roll(world, draw(world, 3, seed=2)):
+    for action in draw(world, 3, seed=2):
+        _, reward, _, _, info = world.step(action)
         assert reward == -info["distance"] == -world.distance()
 
 

@@ -1,0 +1,39 @@
+"""The card that travels with a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def model_card(name: str, report: Mapping[str, Any], data: Sequence[str]) -> str:
+    """Markdown: what it is, what it was trained on, how, and what it measured on held-out episodes."""
+    rows = "\n".join(
+        f"| {key} | {value:.4f} |" for key, value in report["validation"].items() if isinstance(value, float)
+    )
+    settings = json.dumps({key: report[key] for key in ("settings", "predictor", "objective")}, indent=2)
+    return f"""# {name}
+
+A world model for planning: frozen V-JEPA encoder, projector and latent dynamics, trained by this project on its own
+simulated rollouts. No pretrained weights of others, no labels of objects.
+
+| fact | value |
+|---|---|
+| data sets | {", ".join(path.rstrip("/").rsplit("/", 1)[-1] for path in data)} |
+| data sha256 | `{report["data_sha256"]}` |
+| encoder sha256 | `{report["encoder_sha256"]}` |
+| machine | {json.dumps(report["machine"])} |
+
+Errors on held-out episodes [m] (`object_*` is read by a probe that is trained for measurement only):
+
+| quantity | value |
+|---|---|
+{rows}
+
+Settings:
+
+```json
+{settings}
+```
+"""

@@ -1,0 +1,141 @@
+"""`worldmodel train`: rollouts and a frozen encoder in, a model that can drive out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from worldmodel.bundle import save
+from worldmodel.data.cache import encode_rows, load_features, load_table
+from worldmodel.data.table import Table
+from worldmodel.encoders import load_encoder
+from worldmodel.errors import DataError, TrainingError
+from worldmodel.model import ModelConfig, WorldModel
+from worldmodel.pretrain.fit import Metrics
+from worldmodel.storage import write_json
+from worldmodel.training.card import model_card
+from worldmodel.training.device import choose_device
+from worldmodel.training.fit import TrainSettings, fit, fit_statistics
+from worldmodel.training.folder import resume_folder
+from worldmodel.training.losses import Weights
+from worldmodel.training.validate import validate
+
+REPORT = "report.json"
+STATISTICS_ROWS = 3000
+
+
+def train(
+    *,
+    data: Sequence[str],
+    encoder: str,
+    out: str,
+    predictor: Mapping[str, Any],
+    objective: Mapping[str, float],
+    planning: Mapping[str, Any],
+    window: int,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    name: str = "model",
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Train projector, dynamics and read-outs on cached features of the frozen encoder; write the bundle to `out`/model.
+
+    predictor: sizes (fields of ModelConfig). objective: weights of the losses. planning: the agent's defaults, shipped
+    with the model. The same call again resumes. Returns the report that is written as report.json.
+    Raises DataError, EncoderError or TrainingError.
+    """
+    settings = TrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, window=window)
+    folder, chosen = Path(out), choose_device(device)
+    frozen = load_encoder(encoder)
+    table, data_sha256 = load_table(list(data))
+    if len(table.window_starts(window + 1, table.split()[0])) == 0:
+        raise DataError(f"expected episodes of at least {window + 1} frames for window={window}, got shorter ones in {data}")
+    fingerprint = parameters_sha256(frozen)
+    identity = {
+        "settings": dataclasses.asdict(settings),
+        "predictor": dict(predictor),
+        "objective": dict(objective),
+        "encoder_sha256": fingerprint,
+        "data_sha256": data_sha256,
+    }
+    finished = resume_folder(folder, identity, REPORT)
+    if finished is not None:
+        return finished
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = ModelConfig(table.actions.shape[1], table.proprio.shape[1], planning=dict(planning), **predictor)
+        model = WorldModel(frozen, config, name=name)
+    features = cached_features(model, table, Path(data[0]).resolve().parent / ".cache", fingerprint, data_sha256, chosen)
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    steps_done = max((int(path.name[5:]) for path in checkpoints.glob("step-????????")), default=0)
+    fit_statistics(model, table, table.split()[0])
+    fit(
+        model,
+        table,
+        features,
+        settings,
+        Weights(**objective),
+        checkpoints,
+        chosen,
+        Metrics(folder / "metrics.jsonl", steps_done),
+    )
+    model.to("cpu")
+    if parameters_sha256(frozen) != fingerprint:
+        raise TrainingError("expected a frozen encoder, got one whose weights changed in training: report this")
+    report = {**identity, "validation": validate(model, table, features), "machine": machine(chosen)}
+    print(json.dumps(report["validation"], indent=2))
+    report["model_sha256"] = save(model, folder / "model", model_card(name, report, list(data)))
+    write_json(folder / REPORT, report)
+    shutil.rmtree(checkpoints)
+    return report
+
+
+def cached_features(
+    model: WorldModel, table: Table, folder: Path, encoder_sha256: str, data_sha256: str, device: torch.device
+) -> np.ndarray[Any, Any]:
+    """Normalised features of all rows, a memory map in `folder`; fits the model's feature norm on a sample of rows."""
+    encoder = model.encoder
+    # Below about fifty tokens, and on a CPU in general at this size, plain softmax attention beats the fused kernel.
+    encoder.model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
+    encoder.to(device)
+    rows = np.sort(np.random.default_rng(0).choice(len(table), min(STATISTICS_ROWS, len(table)), replace=False))
+    model.norm.fit(encode_rows(encoder, table.frames[rows], device))
+    name = f"{encoder_sha256[:16]}{data_sha256[:16]}"
+    features = load_features(encoder, table, name, folder, model.norm, device)
+    encoder.to("cpu")
+    return features
+
+
+def parameters_sha256(module: nn.Module) -> str:
+    """Hex digest over the names and bytes of all parameters."""
+    digest = hashlib.sha256()
+    for key, value in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Where it was trained."""
+    return {
+        "device": str(device),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
