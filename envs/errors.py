@@ -13,7 +13,7 @@ class RenderError(EnvError):
     @classmethod
     def of(cls, backend: str, cause: BaseException) -> RenderError:
         """One line: the GL backend that failed, why, and what to try."""
-        text = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+        text = " ".join(str(cause).split()).split(". ")[0].rstrip(".") or type(cause).__name__
         return cls(
             f"expected a working GL backend, got {backend!r} which failed ({text}): "
             "install Mesa (Debian, Ubuntu: apt-get install libegl1 libgl1 libgl1-mesa-dri), "

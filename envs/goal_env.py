@@ -40,7 +40,7 @@ class GoalEnv(gymnasium.Env[Observation, Array], ABC):
         self.image_size = image_size
         self.render_mode = "rgb_array"
         self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
-        self.observation_space = spaces.Dict(
+        self.observation_space: spaces.Dict = spaces.Dict(
             {
                 "pixels": spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
                 "proprio": spaces.Box(proprio_low.astype(np.float32), proprio_high.astype(np.float32)),
@@ -117,7 +117,7 @@ class GoalEnv(gymnasium.Env[Observation, Array], ABC):
         reward = -float(info["distance"]) if np.isfinite(info["distance"]) else 0.0
         return self._observe(), reward, diverged, False, info
 
-    def render(self) -> Array:  # type: ignore[override]
+    def render(self) -> Array:
         """The camera's picture at the observation's size."""
         return self.render_size(self.image_size)
 

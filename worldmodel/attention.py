@@ -1,6 +1,6 @@
 """Attention over frames of tokens: 3-D rotary positions, the frame-block-causal mask, keys and values kept for later.
 
-Shapes beyond the legend of worldmodel/types.py: W width, heads x head = W, L tokens of several frames, n tokens at hand.
+Besides the legend of worldmodel/types.py: W width = heads x head, L tokens of several frames, n tokens at hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ KeyValue = tuple[Tensor, Tensor]
 """Keys and values [B,heads,K,n,head] of some tokens; K = 1 where all candidates share them."""
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines, float32 [n,head]."""
+"""Cosines and sines, float32 [n,head]; the sines for the first of a pair are negated."""
 
 # Up to this many scores per head and candidate the score matrix is held in memory, which spares copying the shared keys
 # once per candidate; beyond it the fused kernel, which holds no scores, is worth that copy.
@@ -40,19 +40,19 @@ def rotary_tables(times: Tensor, grid: int, extra: int, head: int) -> Rotation:
     frequencies = (1.0 / 10000**exponents).repeat(2)
     turning = torch.stack([frames, rows, columns], dim=1).unsqueeze(2) * frequencies
     angles = F.pad(turning.flatten(1), (0, head - 3 * third))
-    return angles.cos(), angles.sin()
+    sign = torch.tensor([-1.0, 1.0], device=device).repeat(head // 2)
+    return angles.cos(), angles.sin() * sign
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn neighbouring pairs (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin) of x [...,n,head], in float32."""
     cosines, sines = rotation
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([-odd, even], dim=-1).flatten(-2)
-    return (x * cosines + turned * sines).to(x.dtype)
+    swapped = x.view(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
+    return torch.addcmul(x * cosines, swapped, sines).to(x.dtype)
 
 
 def frame_causal_mask(frames: int, tokens: int, device: torch.device) -> Tensor | None:
-    """bool [L,L], True where a token may look: its own frame and those before. None for one frame, which sees itself."""
+    """bool [L,L], True where a token may look: its own frame and those before. None for one frame: all may."""
     if frames == 1:
         return None
     index = torch.arange(frames, device=device).repeat_interleave(tokens)
@@ -75,8 +75,8 @@ def attend(queries: Tensor, segments: tuple[KeyValue, ...], mask: Tensor | None)
         for parts in zip(*segments, strict=True)
     ]
     # Candidates are so many more heads: the fused kernels take four dimensions.
-    flat = [part.reshape(batch, heads * candidates, -1, head) for part in (queries, *joined)]
-    return F.scaled_dot_product_attention(*flat, attn_mask=mask).view(batch, heads, candidates, n, head)
+    q, k, v = (part.reshape(batch, heads * candidates, -1, head) for part in (queries, *joined))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).view(batch, heads, candidates, n, head)
 
 
 def _attend_in_parts(queries: Tensor, segments: tuple[KeyValue, ...]) -> Tensor:
@@ -87,12 +87,14 @@ def _attend_in_parts(queries: Tensor, segments: tuple[KeyValue, ...]) -> Tensor:
     scores = [(folded if keys.shape[2] == 1 else queries) @ keys.transpose(-1, -2) for keys, _ in segments]
     sizes = [keys.shape[-2] for keys, _ in segments]
     together = torch.cat([part.view(batch, heads, candidates, n, -1) for part in scores], dim=-1)
-    weights = together.softmax(dim=-1).split(sizes, dim=-1)
-    mixed = torch.zeros_like(queries)
+    weights = torch.split(together.softmax(dim=-1), sizes, dim=-1)
+    parts: list[Tensor] = []
     for weight, (_, values) in zip(weights, segments, strict=True):
-        if values.shape[2] == 1:
-            weight = weight.reshape(batch, heads, 1, candidates * n, -1)
-        mixed = mixed + (weight @ values).view_as(queries)
+        rows = weight.reshape(batch, heads, values.shape[2], -1, weight.shape[-1])
+        parts.append((rows @ values).view_as(queries))
+    mixed = parts[0]
+    for part in parts[1:]:
+        mixed = mixed + part
     return mixed
 
 
@@ -109,11 +111,11 @@ class Attention(nn.Module):
         self, x: Tensor, rotation: Rotation, mask: Tensor | None, past: tuple[KeyValue, ...]
     ) -> tuple[Tensor, KeyValue]:
         """x [B,K,n,W] looks at itself and at `past`; returns the result and its own keys and values, to be kept."""
-        split = self.qkv(x).unflatten(-1, (3, self.heads, -1))
-        queries, keys, values = split.permute(3, 0, 4, 1, 2, 5).unbind(0)
-        # The values, like the rotated keys, are laid out once for all the products they will be part of.
-        own = (rotate(keys, rotation), values.contiguous())
-        mixed = attend(rotate(queries, rotation), (*past, own), mask)
+        split = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)
+        # Laid out once for all the products that the keys and values will be part of.
+        queries, keys = rotate(split[:2], rotation).contiguous().unbind(0)
+        own = (keys, split[2].contiguous())
+        mixed = attend(queries, (*past, own), mask)
         return self.proj(mixed.permute(0, 2, 3, 1, 4).flatten(-2)), own
 
 

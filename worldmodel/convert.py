@@ -1,23 +1,30 @@
 """The official V-JEPA 2-AC weights in this project's form. The only place that reads a pickled checkpoint.
 
-The public checkpoint is described in Assran et al. 2025, arXiv 2506.09985, and its repository (facebookresearch/vjepa2).
+The weights belong to Assran et al. 2025 (arXiv 2506.09985); their layout is that of github.com/facebookresearch/vjepa2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from worldmodel.errors import BundleError, ConfigError
+from worldmodel.storage import atomic_dir, sha256_file, write_json
 from worldmodel.transformer import TransformerPredictor
 
 # The public model was trained on clips of 16 frames (arXiv 2506.09985, section 3.1).
 CONTEXT = 16
 # Present in the public weights, but never trained and never used.
 UNUSED = "extrinsics_encoder"
+FORMAT = "worldmodel/vjepa2_ac/1"
+WEIGHTS, CONFIG = "predictor.safetensors", "config.json"
+LABELS = ("public", "fixed")
 
 
 def load_vjepa2_ac_predictor(
@@ -30,17 +37,89 @@ def load_vjepa2_ac_predictor(
     [B,T,N,D], where z are layer-normalised features and the result is not layer-normalised yet; proprio and actions are
     those of worldmodel/actions.py. Raises BundleError naming the first keys that are missing, left over or misshapen.
     """
-    if patch_size < 1 or image_size < patch_size or image_size % patch_size:
-        raise ConfigError(
-            f"expected an image_size that is a multiple of patch_size={patch_size}, got {image_size}: correct it"
+    state, predictor = _matched(state_dict, image_size, patch_size, num_heads)
+    predictor.to_empty(device="cpu")
+    predictor.load_state_dict({name: value for name, value in state.items() if not name.startswith(UNUSED)})
+    return predictor.eval()
+
+
+def convert_vjepa2_ac(
+    *,
+    checkpoint: str | Path,
+    sha256: str,
+    out: str | Path,
+    label: str,
+    image_size: int = 256,
+    patch_size: int = 16,
+    num_heads: int = 16,
+) -> dict[str, Any]:
+    """Take the predictor out of the public training checkpoint `checkpoint` and write it to the new folder `out`.
+
+    The folder gets predictor.safetensors (names and precision as published, without prefixes), config.json (returned,
+    too) and MANIFEST.json with the sha256 of both. The file is hashed before it is opened; it is opened for tensors
+    only and memory-mapped, so that neither code inside it nor its size matters. label: `public` for the weights Meta
+    released, whose rollout loss was mis-computed, `fixed` for a retrained predictor (arXiv 2512.24497, appendix B).
+    The predictor belongs to the checkpoint's own `target_encoder`; another ViT-g is a silent error. Raises ConfigError
+    for another label, BundleError for a file that is missing, has another sha256 or other contents, OutputError if
+    `out` exists.
+    """
+    if label not in LABELS:
+        raise ConfigError(f"expected label public or fixed, got {label!r}: say which weights these are")
+    contents = _open_verified(Path(checkpoint), sha256)
+    if not isinstance(contents, dict) or not isinstance(contents.get("predictor"), Mapping):
+        found = sorted(map(str, contents))[:12] if isinstance(contents, dict) else type(contents).__name__
+        raise BundleError(
+            f"expected a checkpoint with a predictor, got {found} in {checkpoint}: use the V-JEPA 2-AC file"
         )
+    state, predictor = _matched(contents["predictor"], image_size, patch_size, num_heads)
+    for name, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise BundleError(
+                f"expected finite weights, got NaN or infinity in {name} of {checkpoint}: download it again"
+            )
+    config = {
+        "format": FORMAT,
+        "label": label,
+        "source_sha256": sha256.lower(),
+        "image_size": image_size,
+        "patch_size": patch_size,
+        "num_heads": num_heads,
+        "latent_dim": predictor.latent_dim,
+        "latent_tokens": predictor.latent_tokens,
+        "encoder": "target_encoder of the same checkpoint, layer-normalised",
+    }
+    with atomic_dir(Path(out)) as folder:
+        save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+        write_json(folder / CONFIG, config)
+        write_json(folder / "MANIFEST.json", {name: sha256_file(folder / name) for name in (WEIGHTS, CONFIG)})
+    return config
+
+
+def _open_verified(path: Path, sha256: str) -> Any:
+    """The contents of a checkpoint whose bytes are the expected ones, tensors mapped from the file."""
+    if not path.is_file():
+        raise BundleError(f"expected a checkpoint file, got {path}: no such file")
+    found = sha256_file(path)
+    if found != sha256.lower():
+        raise BundleError(f"expected sha256 {sha256.lower()[:16]} for {path}, got {found[:16]}: download it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a foreign file can fail in any way, and its refusal comes as an error of pickle
+        cause = " ".join(str(error).split())[:160]
+        raise BundleError(f"expected a checkpoint of tensors in {path}, got {cause}: do not trust this file") from error
+
+
+def _matched(
+    state_dict: Mapping[str, Any], image_size: int, patch_size: int, num_heads: int
+) -> tuple[dict[str, Tensor], TransformerPredictor]:
+    """The weights without prefixes, and a predictor on the meta device that they fit."""
+    if patch_size < 1 or image_size < patch_size or image_size % patch_size:
+        raise ConfigError(f"expected an image_size that patch_size={patch_size} divides, got {image_size}: correct it")
     state = _strip(state_dict)
     with torch.device("meta"):
         predictor = _empty_predictor(state, (image_size // patch_size) ** 2, num_heads)
     _check_shapes(state, predictor)
-    predictor.to_empty(device="cpu")
-    predictor.load_state_dict({name: value for name, value in state.items() if not name.startswith(UNUSED)})
-    return predictor.eval()
+    return state, predictor
 
 
 def _strip(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -73,7 +152,7 @@ def _empty_predictor(state: Mapping[str, Tensor], latent_tokens: int, num_heads:
         action_dim=_matrix(state, "action_encoder.weight")[1],
         proprio_dim=_matrix(state, "state_encoder.weight")[1],
         width=width,
-        depth=len(blocks),
+        depth=next(index for index in count() if str(index) not in blocks),
         heads=num_heads,
         mlp_ratio=hidden / width,
         context=CONTEXT,
@@ -104,9 +183,12 @@ def _check_shapes(state: Mapping[str, Tensor], predictor: TransformerPredictor) 
         for name, shape in wanted.items()
         if name in found and found[name] != shape
     ]
+    differences += [
+        f"{name} is {value.dtype}, not floats" for name, value in state.items() if not value.is_floating_point()
+    ]
     if differences:
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise BundleError(
-            f"expected the weights of a V-JEPA 2-AC predictor, got other names or shapes ({'; '.join(differences[:3])}{more}): "
+            f"expected the weights of a V-JEPA 2-AC predictor, got differences ({'; '.join(differences[:3])}{more}): "
             "pass the predictor of the public checkpoint, complete"
         )

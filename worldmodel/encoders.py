@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import VJEPA2Config, VJEPA2Model
 
 from worldmodel.errors import EncoderError
+
+if TYPE_CHECKING:  # importing transformers takes seconds and writes to the environment; it waits until it is used
+    from transformers import VJEPA2Model
 
 # The statistics of ImageNet, with which V-JEPA 2 normalises its input (Assran et al. 2025, arXiv 2506.09985).
 MEAN = (0.485, 0.456, 0.406)
@@ -38,8 +41,9 @@ class VJEPAEncoder(nn.Module):
 
     def __init__(self, model: VJEPA2Model) -> None:
         super().__init__()
-        self.model = model.eval().requires_grad_(False)
-        config = model.config
+        model.train(False)
+        self.model = model.requires_grad_(False)
+        config: Any = model.config
         self.image_size = int(config.crop_size)
         self.tokens = (self.image_size // int(config.patch_size)) ** 2
         self.width = int(config.hidden_size)
@@ -50,7 +54,7 @@ class VJEPAEncoder(nn.Module):
         batch, time = frames.shape[:2]
         pixels = normalise_pixels(frames.flatten(0, 1), self.image_size)
         clips = pixels.unsqueeze(1).expand(-1, int(self.model.config.tubelet_size), -1, -1, -1)
-        hidden = self.model.encoder(clips).last_hidden_state
+        hidden: Tensor = self.model.encoder(clips).last_hidden_state
         return hidden.float().reshape(batch, time, self.tokens, self.width)
 
     def train(self, mode: bool = True) -> VJEPAEncoder:
@@ -60,6 +64,8 @@ class VJEPAEncoder(nn.Module):
 
 def load_encoder(source: str | Path) -> VJEPAEncoder:
     """The encoder in a local folder (config.json, model.safetensors), offline, or under a hub id. Raises EncoderError."""
+    from transformers import VJEPA2Model
+
     folder = Path(source)
     local = folder.is_dir()
     if local and not (folder / "config.json").is_file():
@@ -92,11 +98,3 @@ def _check_model_type(path: Path) -> None:
         raise EncoderError(
             f"expected model_type 'vjepa2' in {path}, got {kind!r}: only V-JEPA 2 encoders are supported"
         )
-
-
-def random_encoder(source: str | Path, seed: int) -> VJEPAEncoder:
-    """The same architecture as the encoder in `source` with fresh random weights: the control for pretraining."""
-    config = VJEPA2Config.from_pretrained(str(source), local_files_only=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return VJEPAEncoder(VJEPA2Model(config))

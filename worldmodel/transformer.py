@@ -51,7 +51,7 @@ def _require(name: str, tensor: Tensor, hint: str, **sizes: int) -> None:
 
 
 class TransformerPredictor(nn.Module):
-    """The V-JEPA 2-AC predictor (Assran et al. 2025, arXiv 2506.09985, section 3.1) and a form of it that plans cheaper.
+    """The V-JEPA 2-AC predictor (Assran et al. 2025, arXiv 2506.09985, section 3.1), and a form that plans cheaper.
 
     The tokens of a frame are its N patches, the state and the action that leaves it; all attend to their own frame and
     to those before, and slot t's patches are read out as frame t+1. Both layouts have the same weights. They differ in
@@ -138,9 +138,12 @@ class TransformerPredictor(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         with torch.no_grad():
-            for index, block in enumerate(self.predictor_blocks):
+            for index, block in enumerate(self._blocks()):
                 block.attn.proj.weight.div_(math.sqrt(2.0 * (index + 1)))
                 block.mlp.fc2.weight.div_(math.sqrt(2.0 * (index + 1)))
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.predictor_blocks if isinstance(block, Block)]
 
     def forward(self, z: Tensor, actions: Tensor, proprio: Tensor) -> Tensor:
         """[B,T,N,D], [B,T,A], [B,T,P] -> [B,T,N,D]; slot t predicts t+1 from frames and actions up to t.
@@ -209,7 +212,8 @@ class TransformerPredictor(nn.Module):
         advance: how proprioception follows from an action. normalise: layer-normalise every predicted frame before it
         is used, as V-JEPA 2-AC does. Raises WorldModelError, also where context + H - 1 frames are more than `context`.
         """
-        latents, poses = [], []
+        latents: list[Tensor] = []
+        poses: list[Tensor] = []
         for index, action in enumerate(actions.unbind(dim=2)):
             if index > 0:
                 cache = self.append(cache, latents[-1], poses[-1])
@@ -258,7 +262,7 @@ class TransformerPredictor(nn.Module):
         rotation = self._rotation(0, frames, tokens, x.device)
         mask = frame_causal_mask(frames, tokens, x.device)
         flat = x.flatten(1, 2).unsqueeze(1)
-        for block in self.predictor_blocks[start:stop]:
+        for block in self._blocks()[start:stop]:
             flat, _ = block(flat, rotation, mask)
         return flat.view_as(x)
 
@@ -268,7 +272,7 @@ class TransformerPredictor(nn.Module):
         """The newest frame, [B,K,n,W] -> the same, through blocks start to stop, and what those have seen since."""
         rotation = self._rotation(cache.frames - 1, 1, x.shape[2], x.device)
         past = list(cache.past)
-        for index in range(start, stop):
-            x, own = self.predictor_blocks[index](x, rotation, None, past[index])
+        for index, block in enumerate(self._blocks()[start:stop], start):
+            x, own = block(x, rotation, None, past[index])
             past[index] = (*past[index], own)
         return x, tuple(past)

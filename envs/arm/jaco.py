@@ -67,7 +67,8 @@ class JacoEnv(GoalEnv):
     # The world's state.
     def pinch(self) -> Array:
         """Pinch position [3] [m], as measured."""
-        return self._physics.data.site(PINCH).xpos.copy()
+        position: Array = self._physics.data.site(PINCH).xpos.copy()
+        return position
 
     def get_state(self) -> Array:
         return np.concatenate([self._physics.get_state(), self._position, self._joints])
@@ -88,13 +89,22 @@ class JacoEnv(GoalEnv):
         data.ctrl[self._arm_ctrl], data.ctrl[self._finger_ctrl] = self._joints, FINGERS_CLOSED
         self._physics.forward()
 
-    def _begin_visuals(self) -> None:
-        # A generator of its own, so that the looks never change what start and goal a seed gives.
-        rng = np.random.default_rng(int(self.np_random.integers(2**31)))
+    def _draw_look(self, look_seed: int) -> None:
+        """The standard look, or a random one from a generator of its own: looks never change what a seed starts from."""
+        rng = np.random.default_rng(look_seed)
         if rng.random() < self._randomize_visuals:
             self._visuals.randomize(rng)
         else:
             self._visuals.restore()
+
+    def visible_pixels(self, geom: str) -> int:
+        """How many pixels of the observation show the geom `geom`; what stands before it hides it."""
+        colour = self._physics.model.geom(geom).rgba
+        shown, alpha = self.render_size(self.image_size), colour[3]
+        colour[3] = 0.0
+        without = self.render_size(self.image_size)
+        colour[3] = alpha
+        return int((shown != without).any(axis=-1).sum())
 
     def _advance(self, action: Array) -> None:
         self._simulate(action)

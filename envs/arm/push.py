@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mujoco
@@ -19,7 +20,8 @@ Array = NDArray[Any]
 
 CUBE_LOW, CUBE_HIGH = np.array([-0.14, 0.05]), np.array([0.14, 0.21])  # [m] where starts and goals lie
 NEAREST, FARTHEST = 0.06, 0.20  # [m] from the cube's start to its goal
-ATTEMPTS = 200
+VISIBLE = 0.008  # share of the picture the cube must fill in a goal image: about half a cube that nothing hides
+ATTEMPTS = 400
 APPROACH = 0.10  # weight of the hand's distance to the cube in the oracle's cost: without it a far hand sees no slope
 
 
@@ -38,7 +40,8 @@ class JacoPush(JacoEnv):
 
     def cube(self) -> Array:
         """Cube centre [3] [m]."""
-        return self._physics.data.body("cube").xpos.copy()
+        position: Array = self._physics.data.body("cube").xpos.copy()
+        return position
 
     def privileged(self) -> Array:
         return self.cube().astype(np.float32)
@@ -58,19 +61,22 @@ class JacoPush(JacoEnv):
         self._place_arm(hand)
 
     def _begin(self, explore: bool) -> None:
-        self._begin_visuals()
         rng = self.np_random
+        look_seed = int(rng.integers(2**31))
         if explore:
+            self._draw_look(look_seed)
             self._start(rng, CUBE_LOW - 0.03, CUBE_HIGH + 0.03)
-            if rng.random() < 0.6:  # more of the log shows the hand near the cube, where the dynamics are hard
+            if rng.random() < 0.8:  # more of the log shows the hand near the cube, where the dynamics are hard
                 near = self.cube() + [*rng.uniform(-0.14, 0.14, 2), rng.uniform(CLEAR - CUBE_HALF, 0.18)]
                 self._place_arm(np.clip(near, WORKSPACE_LOW, WORKSPACE_HIGH))
             return
+        self._visuals.restore()  # goals are chosen in the standard look, so that looks never change them
         for _ in range(ATTEMPTS):
             self._start(rng, CUBE_LOW, CUBE_HIGH)
             start, before = self.get_state(), self.cube()
             if self._scripted_push(rng) and self._is_goal(before):
                 self._goal_position = self.cube()
+                self._draw_look(look_seed)
                 self._goal = self.render_size(self.image_size)
                 self.set_state(start)
                 return
@@ -94,7 +100,8 @@ class JacoPush(JacoEnv):
         inside = (cube.xpos[:2] >= CUBE_LOW).all() and (cube.xpos[:2] <= CUBE_HIGH).all()
         upright = abs(cube.xpos[2] - CUBE_HALF) < 0.005 and cube.xmat[8] > 0.98
         at_rest = np.linalg.norm(self._physics.data.joint("cube").qvel) < 0.05
-        return bool(NEAREST <= moved <= FARTHEST and inside and upright and at_rest)
+        plausible = NEAREST <= moved <= FARTHEST and inside and upright and at_rest
+        return bool(plausible and self.visible_pixels("cube") >= VISIBLE * self.image_size**2)
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.cube() - self._goal_position))
@@ -106,7 +113,7 @@ class JacoPush(JacoEnv):
         return np.asarray(to_goal + APPROACH * np.linalg.norm(pinch - cube, axis=-1))
 
     def exploration_policy(self, rng: np.random.Generator) -> Policy:
-        makers = [
+        makers: list[Callable[[], Policy]] = [
             lambda: OrnsteinUhlenbeck(rng),
             lambda: MoveTo(rng, self.pinch),
             lambda: Push(rng, self.pinch, self.cube),

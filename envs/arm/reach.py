@@ -26,7 +26,7 @@ class JacoReach(JacoEnv):
     success_radius = 0.03
 
     def _begin(self, explore: bool) -> None:
-        self._begin_visuals()
+        self._draw_look(int(self.np_random.integers(2**31)))
         self._physics.reset()
         rng, low, high = self.np_random, WORKSPACE_LOW + MARGIN, WORKSPACE_HIGH - MARGIN
         start = rng.uniform(low, high)

@@ -8,10 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import pytest
-from env_worlds import TASKS
+from env_worlds import JACO, TASKS
 
 import envs
 from envs.render import backend_name
@@ -116,14 +117,29 @@ def descriptors() -> int:
     return len(os.listdir("/dev/fd"))
 
 
-@pytest.mark.parametrize(("close", "many"), [(True, 30), (False, 10)], ids=["closed", "forgotten"])
-def test_open_files_stay_flat_over_many_environments(close: bool, many: int) -> None:
+def test_open_files_stay_flat_over_thirty_environments() -> None:
     counts = []
-    for task in itertools.islice(itertools.cycle(TASKS), many):
+    for task in itertools.islice(itertools.cycle(TASKS), 30):
         made = gymnasium.make(task)
         made.reset(seed=0, options={"explore": True})
-        if close:
-            made.close()
+        made.close()
         del made
         counts.append(descriptors())
     assert counts[-1] <= counts[2]
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "forgotten"])
+@pytest.mark.parametrize("task", JACO)
+def test_the_camera_goes_with_its_environment(task: str, close: bool) -> None:
+    made: Any = gymnasium.make(task)
+    made.reset(seed=0, options={"explore": True})
+    made.unwrapped.render_size(64)
+    finalizers = [camera._finalizer for camera in made.unwrapped._cameras.values()]
+    assert len(finalizers) == 2
+    assert all(finalizer.alive for finalizer in finalizers)
+    if close:
+        made.close()
+    else:
+        del made
+        gc.collect()
+    assert not any(finalizer.alive for finalizer in finalizers)

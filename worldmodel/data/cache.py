@@ -89,7 +89,8 @@ def _decode(datasets: Sequence[Dataset], frames_path: Path, columns_path: Path) 
         frames.flush()
         del frames
     with atomic_file(columns_path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **{name: np.concatenate(parts) for name, parts in columns.items()})
+        joined: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
+        np.savez(stream, **joined)
 
 
 def _truth(privileged: Array | None, length: int) -> Array:
@@ -105,7 +106,7 @@ def encode_rows(encoder: Encoder, frames: Array, device: torch.device, batch: in
     """Features float32 [n,M,F] of frames uint8 [n,S,S,3], on the CPU."""
     parts = []
     for start in range(0, len(frames), batch):
-        chunk = torch.from_numpy(np.ascontiguousarray(frames[start : start + batch])).to(device)
+        chunk = torch.from_numpy(np.array(frames[start : start + batch])).to(device)
         parts.append(encoder(chunk.unsqueeze(1)).squeeze(1).cpu())
     return torch.cat(parts)
 

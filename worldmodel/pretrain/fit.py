@@ -62,7 +62,7 @@ def fit(
     report: Callable[[dict[str, float]], None],
 ) -> None:
     """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a loss that is not finite."""
-    config = learner.model.config
+    config: Any = learner.model.config
     grid = int(config.crop_size) // int(config.patch_size)
     starts = table.window_starts(2, table.split()[0])
     learner.to(device)

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import VJEPA2Config, VJEPA2Model
+
+if TYPE_CHECKING:  # see encoders.py
+    from transformers import VJEPA2Model
 
 
 def build_model(architecture: Mapping[str, Any], seed: int) -> VJEPA2Model:
     """A V-JEPA 2 with fresh weights; `architecture` are fields of VJEPA2Config."""
+    from transformers import VJEPA2Config, VJEPA2Model
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return VJEPA2Model(VJEPA2Config(**architecture))
 
 
-def encode_visible(encoder: nn.Module, clips: Tensor, visible: Tensor) -> Tensor:
+def encode_visible(encoder: Any, clips: Tensor, visible: Tensor) -> Tensor:
     """Features [B,C,F] of the visible tokens [B,C] of clips [B,2,3,S,S]; hidden tokens are never computed."""
     hidden = encoder.embeddings(clips)
     hidden = hidden.gather(1, visible.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
@@ -65,4 +69,5 @@ class VJEPA(nn.Module):
         """The model to ship: the target encoder's weights, with the predictor they were trained with."""
         shipped = copy.deepcopy(self.model)
         shipped.encoder.load_state_dict(self.target.state_dict())
-        return shipped.eval()
+        shipped.train(False)
+        return shipped

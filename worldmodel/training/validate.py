@@ -50,7 +50,7 @@ def fit_probe(z: Tensor, truth: Tensor, steps: int = 1500, seed: int = 0) -> nn.
     last = probe[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
-        last.bias += mean
+        last.bias.add_(mean)
     return probe.eval()
 
 
