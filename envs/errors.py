@@ -21,7 +21,7 @@ class RenderError(EnvError):
         )
 
 
-class PhysicsDiverged(EnvError):
+class PhysicsDiverged(EnvError):  # noqa: N818 (an event, named as one)
     """The simulation left the numbers; MuJoCo's silent reset is disabled, so nobody mistakes it for a fresh start."""
 
 

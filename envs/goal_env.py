@@ -70,7 +70,7 @@ class GoalEnv(gymnasium.Env[Observation, Array], ABC):
 
     @abstractmethod
     def evaluate_plans(self, actions: Array) -> Array:
-        """True task cost [K,H] after each step of the candidates [K,H,A] from the present state, which stays as it is."""
+        """True task cost [K,H] after each step of the candidates [K,H,A] from the present state, which stays."""
 
     @abstractmethod
     def exploration_policy(self, rng: np.random.Generator) -> Policy:

@@ -48,7 +48,7 @@ class Physics:
         finite = all(bool(np.isfinite(values).all()) for values in (self.data.qpos, self.data.qvel, self.data.qacc))
         if warned or not finite or not self.data.time > time_before:
             raise PhysicsDiverged(
-                f"expected finite positions, velocities and accelerations, got {', '.join(warned) or 'non-finite values'} "
+                f"expected finite positions, velocities, accelerations, got {', '.join(warned) or 'non-finite values'} "
                 f"at simulated time {self.data.time:.3f} s: the episode is over; reset the environment"
             )
 

@@ -51,7 +51,7 @@ def make_gl_context(width: int, height: int) -> Any:
 
 
 class Camera:
-    """Renders one named camera of a model at one size. Shadows, reflections and multisampling are off: that is the look of the data."""
+    """Renders one named camera at one size, without shadows, reflections or multisampling: the look of the data."""
 
     def __init__(self, model: mujoco.MjModel, name: str, size: int) -> None:
         self._model, self._size = model, size

@@ -31,7 +31,7 @@ class PlanningAgent:
     """Drives B episodes at once towards their goal images with one of the planners.
 
     horizon: decisions looked ahead. initial_std: of the search, in units of the action. hold_margin: the arm stands
-    still unless a plan lowers the energy of standing still by more than this share. seed: of the planner, not of the
+    still unless a plan lowers the energy of standing still by more than this share. The weights: see GoalEnergy. seed: of the planner, not of the
     episode. Further settings go to the planner. Raises ConfigError for a planner that does not exist.
     """
 
@@ -44,7 +44,11 @@ class PlanningAgent:
         initial_std: float = 0.6,
         distance: Distance = "l2",
         running_weight: float = 0.3,
-        proprio_weight: float = 1.0,
+        latent_weight: float = 0.05,
+        place_weight: float = 1.0,
+        approach_weight: float = 0.1,
+        proprio_weight: float = 0.2,
+        pessimism: float = 1.0,
         hold_margin: float = 0.0,
         policy_candidates: bool = True,
         seed: int = 0,
@@ -54,7 +58,17 @@ class PlanningAgent:
             raise ConfigError(f"expected planner to be one of {', '.join(PLANNERS)}, got {planner!r}")
         self._model, self._horizon, self._std, self._seed = model, horizon, initial_std, seed
         self._planner = partial(PLANNERS[planner], **settings)
-        self._energy = GoalEnergy(distance, running_weight, proprio_weight)
+        self._energy = GoalEnergy(
+            model.config.scene_dim,
+            model.locate,
+            distance=distance,
+            running_weight=running_weight,
+            latent_weight=latent_weight,
+            place_weight=place_weight,
+            approach_weight=approach_weight,
+            proprio_weight=proprio_weight,
+            pessimism=pessimism,
+        )
         self._hold_margin, self._policy_candidates = hold_margin, policy_candidates
         bound = torch.ones(model.config.action_dim, device=model.device())
         self._box = ActionBox(-bound, bound)
@@ -67,14 +81,14 @@ class PlanningAgent:
     def reset(self, goals: np.ndarray, seeds: Sequence[int]) -> None:
         """Begin B episodes: goals uint8 [B,S,S,3]. Forgets the last plan."""
         z = self._model.encode(self._frames(goals))[:, 0]
-        self._goal = Goal(z, self._model.decode_proprio(z))
+        self._goal = Goal(z, self._model.decode_proprio(z), self._model.locate(z))
         self._previous, self.decision = None, Decision()
         entropy = np.random.SeedSequence([self._seed, *(int(seed) for seed in seeds)])
         self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:
-        """One decision for B episodes: float32 [B,A] in [-1, 1]. Raises PlanningError where no plan has a finite cost."""
+        """One decision for B episodes: float32 [B,A] in [-1, 1]. Raises PlanningError where no cost is finite."""
         if self._goal is None:
             raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
         goal = self._goal
@@ -82,7 +96,9 @@ class PlanningAgent:
         proprio = torch.as_tensor(observations["proprio"], dtype=torch.float32, device=z.device)
 
         def cost(actions: Tensor) -> Tensor:
-            return self._energy(*self._model.rollout(z, proprio, actions), goal)
+            with self._precision():
+                path, poses = self._model.rollout(z, proprio, actions)
+            return self._energy(path.float(), poses.float(), goal)
 
         plan = self._planner(
             cost, self._proposal(len(z)), self._box, self._generator, candidates=self._candidates(z, proprio)
@@ -94,6 +110,12 @@ class PlanningAgent:
         self._previous = plan
         self.decision = Decision(energy=self._energy.step(z, proprio, goal), path=path, held=held, plan=plan)
         return actions[:, 0].cpu().numpy().astype(np.float32)
+
+    def _precision(self) -> torch.autocast:
+        """bf16 where the hardware multiplies it faster."""
+        kind = self._model.device().type
+        fast = kind != "cpu" or torch.cpu._is_avx512_bf16_supported()
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=fast)
 
     def _frames(self, frames: np.ndarray) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(frames), device=self._model.device())[:, None]
@@ -121,6 +143,6 @@ class PlanningAgent:
         for _ in range(self._horizon):
             action = self._model.inverse(z, self._goal.z).clamp(-1.0, 1.0)
             path, poses = self._model.rollout(z, proprio, action[:, None, None])
-            z, proprio = path[:, 0, 0], poses[:, 0, 0]
+            z, proprio = path[0, :, 0, 0], poses[:, 0, 0]
             actions.append(action)
         return torch.stack(actions, dim=1)

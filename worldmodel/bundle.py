@@ -1,4 +1,4 @@
-"""A model on disk: config.json, model.safetensors, encoder/ and MANIFEST.json with the sha256 of each file. No code, no pickle."""
+"""A model on disk: config.json, model.safetensors, encoder/ and the sha256 of each in MANIFEST.json; no pickle."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 def normalise_pixels(frames: Tensor, size: int) -> Tensor:
-    """uint8 [...,S,S,3] -> float32 [...,3,size,size], ImageNet-normalised, resized with antialiasing where S != size."""
+    """uint8 [...,S,S,3] -> float32 [...,3,size,size], ImageNet-normalised, resized (antialiased) where S != size."""
     if frames.dtype != torch.uint8 or frames.dim() < 4 or frames.shape[-1] != 3:
         raise EncoderError(
             f"expected uint8 frames [...,S,S,3], got {frames.dtype} {list(frames.shape)}: pass the pictures as they are"
@@ -37,7 +37,7 @@ def normalise_pixels(frames: Tensor, size: int) -> Tensor:
 
 
 class VJEPAEncoder(nn.Module):
-    """A frozen V-JEPA 2: every frame is doubled into one tubelet and encoded on its own (arXiv 2506.09985, section 3)."""
+    """A frozen V-JEPA 2: each frame is doubled into one tubelet and encoded alone (arXiv 2506.09985, section 3)."""
 
     def __init__(self, model: VJEPA2Model) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class VJEPAEncoder(nn.Module):
 
 
 def load_encoder(source: str | Path) -> VJEPAEncoder:
-    """The encoder in a local folder (config.json, model.safetensors), offline, or under a hub id. Raises EncoderError."""
+    """The encoder in a local folder (config.json, model.safetensors) or under a hub id. Raises EncoderError."""
     from transformers import VJEPA2Model
 
     folder = Path(source)

@@ -31,7 +31,7 @@ class Kinematics(nn.Module):
         self.register_buffer("high", torch.full((proprio_dim,), torch.inf))
 
     def fit(self, proprio: Tensor, actions: Tensor, following: Tensor) -> None:
-        """Least squares of displacements [n,P] on actions [n,A], twice: the second time without what the walls stopped."""
+        """Least squares of displacements [n,P] on actions [n,A], twice: then without what the walls stopped."""
         low, high = proprio.quantile(0.001, dim=0), proprio.quantile(0.999, dim=0)
         margin = 0.02 * (high - low)
         inside = ((following > low + margin) & (following < high - margin)).all(dim=-1)

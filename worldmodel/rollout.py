@@ -1,4 +1,4 @@
-"""Autoregressive rollout of the dynamics: what the latents become under candidate actions. Legend: worldmodel/types.py."""
+"""Autoregressive rollout: what the latents become under candidate actions. Legend: worldmodel/types.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worldmodel.predictor import CompactPredictor
 
 
 def rollout(predictor: CompactPredictor, z: Tensor, proprio: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents [...,H,N,D] and proprioception [...,H,P] after each of the actions [...,H,A] from z [...,N,D], proprio [...,P].
+    """Latents [...,H,N,D] and poses [...,H,P] after each of the actions [...,H,A] from z [...,N,D], proprio [...,P].
 
     z and proprio broadcast against the leading dimensions of the actions: B episodes against B x K candidates.
     """

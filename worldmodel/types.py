@@ -2,7 +2,8 @@
 
 Dimension legend (the whole repository):
 B episodes in parallel   K candidate sequences   T context frames   H planning horizon [decision steps]
-S image side [px]        M encoder tokens, F their width   N latent tokens, D their width   A action dim   P proprioception dim
+S image side [px]        M encoder tokens, F their width   N latent tokens, D their width
+A action dim             P proprioception dim
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Controller:
         return self._scratch.site_xpos[self._site].copy(), self._scratch.site_xmat[self._site].reshape(3, 3).copy()
 
     def solve(self, position: Array, start: Array, iterations: int = ITERATIONS) -> Array:
-        """Joint angles [6] [rad] that bring the pinch site to `position` [3] [m], hand down, from the angles `start`."""
+        """Joint angles [6] [rad] that bring the pinch site to `position` [3] [m], hand down, from `start`."""
         joints = start.copy()
         for _ in range(iterations):
             at, rotation = self.pose(joints)
@@ -72,6 +72,6 @@ def displace(position: Array, action: Array) -> Array:
 
 
 def ramp(start: Array, end: Array) -> Array:
-    """Joint targets [SUBSTEPS, 6] that move from `start` to `end` at constant speed, then hold: slow enough not to hurl objects."""
+    """Joint targets [SUBSTEPS, 6] from `start` to `end` at constant speed, then hold, so that no object is hurled."""
     phase = np.clip(np.arange(1, SUBSTEPS + 1) / (RAMP * SUBSTEPS), 0.0, 1.0)
     return start + phase[:, None] * (end - start)

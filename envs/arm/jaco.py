@@ -90,7 +90,7 @@ class JacoEnv(GoalEnv):
         self._physics.forward()
 
     def _draw_look(self, look_seed: int) -> None:
-        """The standard look, or a random one from a generator of its own: looks never change what a seed starts from."""
+        """The standard look or a random one, from a generator of its own: looks never change a start or a goal."""
         rng = np.random.default_rng(look_seed)
         if rng.random() < self._randomize_visuals:
             self._visuals.randomize(rng)

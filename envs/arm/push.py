@@ -67,7 +67,7 @@ class JacoPush(JacoEnv):
             self._draw_look(look_seed)
             self._start(rng, CUBE_LOW - 0.03, CUBE_HIGH + 0.03)
             if rng.random() < 0.8:  # more of the log shows the hand near the cube, where the dynamics are hard
-                near = self.cube() + [*rng.uniform(-0.14, 0.14, 2), rng.uniform(CLEAR - CUBE_HALF, 0.18)]
+                near = self.cube() + np.array([*rng.uniform(-0.14, 0.14, 2), rng.uniform(CLEAR - CUBE_HALF, 0.18)])
                 self._place_arm(np.clip(near, WORKSPACE_LOW, WORKSPACE_HIGH))
             return
         self._visuals.restore()  # goals are chosen in the standard look, so that looks never change them

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldmodel.transformer import Layout, TransformerPredictor
 
-N, D, A, P = 4, 6, 3, 2
+N, D, A, P = 4, 24, 3, 2
 
 
 def lively(layout: Layout, seed: int = 0, **settings: Any) -> TransformerPredictor:
@@ -27,7 +27,7 @@ def lively(layout: Layout, seed: int = 0, **settings: Any) -> TransformerPredict
     with torch.no_grad():
         for name, weight in predictor.named_parameters():
             if "norm" not in name:
-                weight.copy_(torch.randn(weight.shape, generator=generator) / weight.shape[-1] ** 0.5)
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.6 / weight.shape[-1] ** 0.5)
     return predictor.eval()
 
 

@@ -70,6 +70,17 @@ def test_the_cache_changes_nothing(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_differs_is_rounding_and_nothing_else(layout: Layout) -> None:
+    predictor = lively(layout).double()
+    z, past, proprio, future = (tensor.double() for tensor in (*observed(2, 3), candidates(2, 3, 5)))
+    context = z, past, proprio
+    with torch.inference_mode():
+        wanted, _ = rerun(predictor, context, future, True)
+        got, _ = predictor.rollout(predictor.encode_context(*context), future, advance, True)
+    torch.testing.assert_close(got, wanted, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_cache_changes_nothing_where_scores_are_too_many_to_hold(layout: Layout) -> None:
     predictor = lively(layout, latent_tokens=144, width=12)
     context, future = observed(1, 2, 144), candidates(1, 2, 2)

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Table:
-    """frames uint8 [N,S,S,3], actions float32 [N,A], proprio float32 [N,P], privileged float32 [N,Q], episode int64 [N].
+    """frames uint8 [N,S,S,3], float32 actions [N,A], proprio [N,P], privileged [N,Q], episode int64 [N].
 
     Rows of an episode are consecutive; `actions[n]` leaves `frames[n]`. `privileged` is simulator truth for probes,
     NaN where a data set has none; nothing is trained on it.

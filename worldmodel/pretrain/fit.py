@@ -61,7 +61,7 @@ def fit(
     device: torch.device,
     report: Callable[[dict[str, float]], None],
 ) -> None:
-    """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a loss that is not finite."""
+    """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a non-finite loss."""
     config: Any = learner.model.config
     grid = int(config.crop_size) // int(config.patch_size)
     starts = table.window_starts(2, table.split()[0])

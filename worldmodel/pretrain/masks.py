@@ -1,7 +1,7 @@
 """Multi-block masks: which tokens the context encoder sees and which the predictor must infer.
 
-Counts are the same for every clip, so that shapes never change. Legend: G tokens per side of the grid, C visible tokens,
-Q hidden tokens.
+Counts are the same for every clip, so that shapes never change.
+Legend: G tokens per side of the grid, C visible tokens, Q hidden tokens.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def pretrain(
 
 
 def measure(encoder: VJEPAEncoder, table: Table) -> dict[str, float | None]:
-    """Spread and effective rank of the content; probe errors on held-out episodes and, beside them, of predicting the mean."""
+    """Spread and effective rank of the content; held-out errors of probes and, beside them, of predicting the mean."""
     train, held_out = table.split()
     rng = np.random.default_rng(0)
     rows = [
@@ -107,7 +107,7 @@ def complain(after: Mapping[str, float | None], before: Mapping[str, float | Non
     """Raise TrainingError where the latents died: no spread, no rank, or a probe no better than guessing the mean."""
     if float(after["spread"] or 0.0) < LEAST_SPREAD:
         raise TrainingError(
-            f"expected a latent spread of at least {LEAST_SPREAD}, got {after['spread']:.4f}: it collapsed; train longer"
+            f"expected a latent spread of at least {LEAST_SPREAD}, got {after['spread']:.4f}: collapsed; train longer"
         )
     if float(after["effective_rank"] or 0.0) < LEAST_RANK:
         rank = f"{after['effective_rank']:.2f}"

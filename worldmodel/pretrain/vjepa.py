@@ -38,7 +38,7 @@ def encode_visible(encoder: Any, clips: Tensor, visible: Tensor) -> Tensor:
 
 
 class VJEPA(nn.Module):
-    """The context encoder and predictor in `model`, and the target encoder, which follows by exponential moving average."""
+    """The context encoder and predictor in `model`; the target encoder follows by exponential moving average."""
 
     def __init__(self, model: VJEPA2Model) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class VJEPA(nn.Module):
         self.target = copy.deepcopy(model.encoder).eval().requires_grad_(False)
 
     def loss(self, clips: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """Mean L1 between inferred and target features at the hidden tokens; targets are layer-normalised, no gradient."""
+        """Mean L1 between inferred and target features at the hidden tokens; targets layer-normalised, no gradient."""
         with torch.no_grad():
             target = self.target(clips).last_hidden_state
             target = F.layer_norm(target.float(), target.shape[-1:])

@@ -30,7 +30,7 @@ def _tensors(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer)
 def save_checkpoint(
     folder: Path, step: int, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """Write folder/step-N atomically and drop all but the newest verified two. Raises TrainingError for non-finite weights."""
+    """Write folder/step-N atomically; keep the newest two that verify. Raises TrainingError for non-finite weights."""
     tensors = _tensors(modules, optimizer)
     for key, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):

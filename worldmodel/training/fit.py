@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,11 +20,15 @@ from tqdm import tqdm
 from worldmodel.data.table import Table
 from worldmodel.errors import TrainingError
 from worldmodel.model import WorldModel
+from worldmodel.predictor import CompactPredictor
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
+from worldmodel.training.decoder import FeatureTarget, SceneDecoder
 from worldmodel.training.losses import Weights, model_losses, weighted
 from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
 
 Array = NDArray[Any]
+
+REDUCED = 24  # principal components of a token that are reconstructed
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,10 @@ def fit_statistics(model: WorldModel, table: Table, episodes: Array) -> None:
     """What is known in closed form: how actions move the proprioception, and its range."""
     rows = table.window_starts(2, episodes)
     proprio, actions = torch.from_numpy(table.proprio), torch.from_numpy(table.actions)
-    model.predictor.kinematics.fit(proprio[rows], actions[rows], proprio[rows + 1])
-    model.predictor.fourier.fit(proprio[rows])
+    for member in model.members:
+        member = cast(CompactPredictor, member)
+        member.kinematics.fit(proprio[rows], actions[rows], proprio[rows + 1])
+        member.fourier.fit(proprio[rows])
     model.proprio_head.fit(proprio[rows])
 
 
@@ -70,9 +76,10 @@ def fit(
     device: torch.device,
     report: Callable[[dict[str, float]], None],
 ) -> None:
-    """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a loss that is not finite."""
+    """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a non-finite loss."""
     starts = table.window_starts(settings.window + 1, table.split()[0])
-    parts = model.trainable()
+    target, decoder = _reconstruction(model, features)
+    parts = {**model.trainable(), "target": target, "decoder": decoder}
     for module in parts.values():
         module.to(device).train()
     parameters = [parameter for module in parts.values() for parameter in module.parameters()]
@@ -85,7 +92,9 @@ def fit(
         rows = starts[rng.integers(0, len(starts), settings.batch_size)][:, None] + np.arange(settings.window + 1)
         batch = [part.to(device) for part in read_windows(table, features, rows)]
         set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
-        terms = _terms(model, batch, int(rng.integers(1, settings.window + 1)), device)
+        span = int(rng.integers(1, settings.window + 1))
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            terms = model_losses(model, decoder, target, *batch, span)
         loss = weighted(terms, weights)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -105,8 +114,10 @@ def fit(
         module.eval()
 
 
-def _terms(model: WorldModel, batch: list[Tensor], span: int, device: torch.device) -> dict[str, Tensor]:
-    features, actions, proprio = batch
-    with torch.autocast(device.type, dtype=torch.bfloat16):
-        z = model.project(features).float()
-        return model_losses(model.predictor, model.proprio_head, model.inverse, z, actions, proprio, span)
+def _reconstruction(model: WorldModel, features: Array) -> tuple[FeatureTarget, SceneDecoder]:
+    """The training-only decoder of the frozen features, and what it decodes."""
+    rows = np.sort(np.random.default_rng(0).choice(len(features), min(2000, len(features)), replace=False))
+    target = FeatureTarget(features.shape[2], min(REDUCED, features.shape[2]))
+    target.fit(torch.from_numpy(features[rows]).float())
+    width = model.predictor.fourier.width
+    return target, SceneDecoder(model.config.scene_dim, width, features.shape[1], target.basis.shape[1])

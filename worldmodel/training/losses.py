@@ -1,6 +1,6 @@
 """What the projector and the dynamics are trained on; no object labels anywhere.
 
-Legend: B windows, T frames of a window, H = T - 1 transitions, N latent tokens, D latent width, A action dim, P proprioception dim.
+Legend: B windows, T frames of a window, D scene width, P proprioception dim, A action dim, M encoder tokens.
 """
 
 from __future__ import annotations
@@ -10,62 +10,70 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.heads import InverseDynamics, ProprioHead
-from worldmodel.predictor import CompactPredictor
+from worldmodel.model import WorldModel
 from worldmodel.rollout import rollout
+from worldmodel.training.decoder import FeatureTarget, SceneDecoder
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One weight per term."""
+    """One weight per term; see `model_losses`."""
 
     rollout: float = 1.0
-    covariance: float = 0.2
-    variance: float = 0.2
+    reconstruction: float = 1.0
+    independence: float = 1.0
+    covariance: float = 0.5
+    pose_covariance: float = 0.1
     temporal: float = 1.0
-    inverse: float = 1.0
+    inverse: float = 0.3
     proprio: float = 0.5
 
 
 def covariance_penalty(z: Tensor) -> Tensor:
-    """Mean square off the diagonal of the covariance of z [n,D] (Bardes et al. 2022, arXiv 2105.04906): spreads the information."""
+    """Squares off the diagonal of the covariance of z [n,D], per dimension (VICReg, arXiv 2105.04906)."""
     centred = z - z.mean(dim=0)
     covariance = centred.T @ centred / (len(z) - 1)
     off = covariance - torch.diag(torch.diagonal(covariance))
     return off.square().sum() / z.shape[1]
 
 
-def variance_hinge(z: Tensor) -> Tensor:
-    """Mean shortfall of the standard deviation of z [n,D] below 1."""
-    return torch.relu(1.0 - (z.var(dim=0) + 1e-4).sqrt()).mean()
+def dependence(scene: Tensor, pose: Tensor) -> Tensor:
+    """Squared covariance of scene [n,D] with standardised pose features [n,E], per scene dimension."""
+    unit = (pose - pose.mean(dim=0)) / (pose.std(dim=0) + 1e-3)
+    return ((scene - scene.mean(dim=0)).T @ unit / len(scene)).square().sum() / scene.shape[1]
 
 
 def model_losses(
-    predictor: CompactPredictor,
-    proprio_head: ProprioHead,
-    inverse: InverseDynamics,
-    z: Tensor,
+    model: WorldModel,
+    decoder: SceneDecoder,
+    target: FeatureTarget,
+    features: Tensor,
     actions: Tensor,
     proprio: Tensor,
     span: int,
 ) -> dict[str, Tensor]:
-    """The terms for latents z [B,T,N,D] of windows with actions [B,T,A] and proprio [B,T,P].
+    """The terms for normalised features [B,T,M,F] of windows with actions [B,T,A] and proprio [B,T,P].
 
     rollout: squared error of every step of a rollout from the first frame, gradients on both sides.
+    reconstruction: of the frozen features from scene latent and pose; it keeps the object in the latent.
+    independence: correlation of the scene latent with the pose; it keeps the arm out of it.
     temporal: squared change from frame to frame, which gives distance a slope.
     inverse: the mean action between two frames `span` apart, from their latents.
     """
+    z = model.project(features).float()
     horizon = z.shape[1] - 1
-    path, _ = rollout(predictor, z[:, 0], proprio[:, 0], actions[:, :horizon])
-    flat = z.flatten(0, 1).flatten(1)
+    path, _ = rollout(model.predictor, z[:, 0], proprio[:, 0], actions[:, :horizon])
+    scene, pose = model.scene(z)[..., 0, :], model.predictor.fourier(proprio)
     moved = actions[:, :horizon].unfold(1, span, 1).mean(dim=-1)
     return {
-        "rollout": (path - z[:, 1:]).square().mean(),
-        "covariance": covariance_penalty(flat),
-        "variance": variance_hinge(flat),
-        "temporal": (z[:, 1:] - z[:, :-1]).square().mean(),
-        "inverse": (inverse(z[:, :-span], z[:, span:]) - moved).square().mean(),
-        "proprio": ((proprio_head(z) - proprio) / proprio_head.std).square().mean(),
+        "rollout": (path.float() - z[:, 1:]).square().mean(),
+        "reconstruction": (decoder(scene, pose).float() - target(features)).square().mean(),
+        "independence": dependence(scene.flatten(0, 1), pose.flatten(0, 1)),
+        "covariance": covariance_penalty(scene.flatten(0, 1)),
+        "pose_covariance": covariance_penalty(model.pose_part(z)[..., 0, :].flatten(0, 1)),
+        "temporal": (scene[:, 1:] - scene[:, :-1]).square().mean(),
+        "inverse": (model.inverse(z[:, :-span], z[:, span:]).float() - moved).square().mean(),
+        "proprio": ((model.decode_proprio(z).float() - proprio) / model.proprio_head.std).square().mean(),
     }
 
 

@@ -25,14 +25,18 @@ from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.pretrain.fit import Metrics
 from worldmodel.storage import write_json
 from worldmodel.training.card import model_card
+from worldmodel.training.contact import fit_contact
 from worldmodel.training.device import choose_device
 from worldmodel.training.fit import TrainSettings, fit, fit_statistics
 from worldmodel.training.folder import resume_folder
 from worldmodel.training.losses import Weights
-from worldmodel.training.validate import validate
+from worldmodel.training.refine import refine
+from worldmodel.training.validate import latents, validate
 
 REPORT = "report.json"
+CHECKPOINTS = "checkpoints"
 STATISTICS_ROWS = 3000
+REFINE_BATCH, REFINE_WINDOW = 256, 8
 
 
 def train(
@@ -45,13 +49,14 @@ def train(
     planning: Mapping[str, Any],
     window: int,
     steps: int,
+    refine_steps: int,
     batch_size: int,
     learning_rate: float,
     seed: int,
     name: str = "model",
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Train projector, dynamics and read-outs on cached features of the frozen encoder; write the bundle to `out`/model.
+    """Train projector, dynamics and read-outs on cached features of a frozen encoder; write the bundle to `out`/model.
 
     predictor: sizes (fields of ModelConfig). objective: weights of the losses. planning: the agent's defaults, shipped
     with the model. The same call again resumes. Returns the report that is written as report.json.
@@ -62,10 +67,12 @@ def train(
     frozen = load_encoder(encoder)
     table, data_sha256 = load_table(list(data))
     if len(table.window_starts(window + 1, table.split()[0])) == 0:
-        raise DataError(f"expected episodes of at least {window + 1} frames for window={window}, got shorter ones in {data}")
+        raise DataError(
+            f"expected episodes of at least {window + 1} frames for window={window}, got shorter ones in {data}"
+        )
     fingerprint = parameters_sha256(frozen)
     identity = {
-        "settings": dataclasses.asdict(settings),
+        "settings": {**dataclasses.asdict(settings), "refine_steps": refine_steps},
         "predictor": dict(predictor),
         "objective": dict(objective),
         "encoder_sha256": fingerprint,
@@ -78,30 +85,56 @@ def train(
         torch.manual_seed(seed)
         config = ModelConfig(table.actions.shape[1], table.proprio.shape[1], planning=dict(planning), **predictor)
         model = WorldModel(frozen, config, name=name)
-    features = cached_features(model, table, Path(data[0]).resolve().parent / ".cache", fingerprint, data_sha256, chosen)
-    checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(exist_ok=True)
-    steps_done = max((int(path.name[5:]) for path in checkpoints.glob("step-????????")), default=0)
-    fit_statistics(model, table, table.split()[0])
-    fit(
-        model,
-        table,
-        features,
-        settings,
-        Weights(**objective),
-        checkpoints,
-        chosen,
-        Metrics(folder / "metrics.jsonl", steps_done),
+    features = cached_features(
+        model, table, Path(data[0]).resolve().parent / ".cache", fingerprint, data_sha256, chosen
     )
-    model.to("cpu")
+    fit_statistics(model, table, table.split()[0])
+    _two_stages(model, table, features, settings, Weights(**objective), refine_steps, folder, chosen)
     if parameters_sha256(frozen) != fingerprint:
         raise TrainingError("expected a frozen encoder, got one whose weights changed in training: report this")
     report = {**identity, "validation": validate(model, table, features), "machine": machine(chosen)}
     print(json.dumps(report["validation"], indent=2))
     report["model_sha256"] = save(model, folder / "model", model_card(name, report, list(data)))
     write_json(folder / REPORT, report)
-    shutil.rmtree(checkpoints)
+    shutil.rmtree(folder / CHECKPOINTS)
     return report
+
+
+def _two_stages(
+    model: WorldModel,
+    table: Table,
+    features: np.ndarray[Any, Any],
+    settings: TrainSettings,
+    weights: Weights,
+    refine_steps: int,
+    folder: Path,
+    device: torch.device,
+) -> None:
+    """The latents together with one member of the dynamics; then all members on the finished latents."""
+    stages = [folder / CHECKPOINTS / name for name in ("joint", "refine")]
+    done = []
+    for stage in stages:
+        stage.mkdir(parents=True, exist_ok=True)
+        done.append(max((int(path.name[5:]) for path in stage.glob("step-????????")), default=0))
+    fit(model, table, features, settings, weights, stages[0], device, Metrics(folder / "joint.jsonl", done[0]))
+    model.to("cpu")
+    z = latents(model, table, features, np.arange(len(table)))
+    pairs = fit_contact(model.contact, table, model.scene(z), steps=refine_steps, seed=settings.seed)
+    print(f"contact head: {pairs} pairs of a scene and the place where it next changed")
+    refine(
+        model,
+        table,
+        z,
+        steps=refine_steps,
+        batch_size=REFINE_BATCH,
+        learning_rate=settings.learning_rate,
+        window=REFINE_WINDOW,
+        seed=settings.seed,
+        folder=stages[1],
+        device=device,
+        report=Metrics(folder / "refine.jsonl", done[1]),
+    )
+    model.to("cpu")
 
 
 def cached_features(
@@ -138,4 +171,3 @@ def machine(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-

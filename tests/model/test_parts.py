@@ -1,0 +1,121 @@
+"""The trained parts: shapes, closed-form fits, and what the losses reward."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodel.energy import Goal, GoalEnergy, latent_distance
+from worldmodel.errors import WorldModelError
+from worldmodel.predictor import CompactPredictor, Fourier, Kinematics
+from worldmodel.projector import CompactProjector, FeatureNorm, IdentityProjector
+from worldmodel.rollout import rollout
+from worldmodel.training.losses import covariance_penalty, dependence
+
+
+def test_kinematics_learns_the_action_scale_and_the_walls() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gain = torch.tensor([[0.06, 0.0], [0.01, -0.05]])
+    proprio = torch.rand(4000, 2, generator=generator) * 0.4 - 0.2
+    actions = torch.rand(4000, 2, generator=generator) * 2 - 1
+    following = torch.clamp(proprio + actions @ gain.T, -0.2, 0.2)
+    kinematics = Kinematics(2, 2)
+    kinematics.fit(proprio, actions, following)
+    assert torch.allclose(kinematics.gain, gain, atol=1e-4)
+    assert float((kinematics(proprio, actions) - following).abs().max()) < 2e-3
+
+
+def test_fourier_is_bounded_and_tells_places_apart() -> None:
+    fourier = Fourier(3)
+    values = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    fourier.fit(values)
+    encoded = fourier(values)
+    assert encoded.shape == (500, fourier.width)
+    assert float(encoded.abs().max()) <= 1.0 + 1e-5
+    distance = torch.cdist(encoded, encoded) + torch.eye(500)
+    assert float(distance.min()) > 0.0
+
+
+def test_feature_norm_centres_each_place_and_scales_once() -> None:
+    features = torch.randn(200, 4, 3) * 5.0 + torch.arange(12.0).reshape(4, 3)
+    norm = FeatureNorm(4, 3)
+    norm.fit(features)
+    out = norm(features)
+    assert torch.allclose(out.mean(dim=0), torch.zeros(4, 3), atol=1e-4)
+    assert float(out.square().mean()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_projectors_keep_the_contract() -> None:
+    features = torch.randn(2, 3, 16, 8)
+    assert CompactProjector(16, 8, 5, 4, 32)(features).shape == (2, 3, 1, 5)
+    identity = IdentityProjector(16, 8)
+    assert identity(features).shape == features.shape
+    assert torch.allclose(identity(features).mean(dim=-1), torch.zeros(2, 3, 16), atol=1e-5)
+
+
+def test_rollout_equals_calling_the_predictor_step_by_step() -> None:
+    torch.manual_seed(0)
+    predictor = CompactPredictor(6, 3, 3, hidden=16, blocks=2).eval()
+    torch.nn.init.normal_(predictor.leave.weight)
+    z, proprio, actions = torch.randn(2, 1, 1, 6), torch.randn(2, 1, 3), torch.randn(2, 5, 4, 3)
+    with torch.no_grad():
+        path, poses = rollout(predictor, z, proprio, actions)
+        now, at = z.expand(2, 5, 1, 6).reshape(10, 1, 1, 6), proprio.expand(2, 5, 3).reshape(10, 1, 3)
+        for step in range(4):
+            action = actions.reshape(10, 4, 3)[:, step : step + 1]
+            now, at = predictor(now, action, at), predictor.kinematics(at, action)
+            assert torch.allclose(path[:, :, step].reshape(10, 1, 1, 6), now, atol=1e-6)
+            assert torch.allclose(poses[:, :, step].reshape(10, 1, 3), at, atol=1e-6)
+
+
+def test_the_compact_predictor_refuses_several_tokens() -> None:
+    predictor = CompactPredictor(6, 3, 3, hidden=16, blocks=1)
+    with pytest.raises(WorldModelError, match=r"expected latents \[B,T,1,6\]"):
+        predictor(torch.randn(2, 1, 4, 6), torch.randn(2, 1, 3), torch.randn(2, 1, 3))
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2", "cosine"])
+def test_latent_distances_are_zero_only_where_equal(kind: str) -> None:
+    z = torch.randn(50, 2, 7, generator=torch.Generator().manual_seed(0))
+    other = z + torch.randn(50, 2, 7, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(latent_distance(kind, z, z), torch.zeros(50), atol=1e-6)  # type: ignore[arg-type]
+    assert bool((latent_distance(kind, z, other) > 1e-3).all())  # type: ignore[arg-type]
+
+
+def nowhere(z: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(*z.shape[:-2], 3)
+
+
+def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
+    goal = Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3))
+    path = torch.zeros(2, 1, 1, 3, 1, 4)
+    path[0, ..., 0], path[1, ..., 0] = 1.0, 3.0  # one scene dimension of two, by 1 and by 3
+    poses = torch.zeros(1, 1, 3, 3)
+    poses[..., 0] = 0.5
+    steps = 0.1 * torch.tensor([1.0, 9.0]) / 2 + 2.0 * 0.5 + 0.3 * 0.5  # latent, pose and approach; the place is met
+    costs = steps * (0.3 + 0.3 + 1.0)
+    for pessimism in (0.0, 1.5):
+        energy = GoalEnergy(2, nowhere, latent_weight=0.1, approach_weight=0.3, proprio_weight=2.0, pessimism=pessimism)
+        expected = costs.mean() + pessimism * costs.std(correction=0)
+        assert float(energy(path, poses, goal)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_pose_part_of_a_latent_does_not_count_as_scene() -> None:
+    energy = GoalEnergy(2, nowhere, approach_weight=0.0, proprio_weight=0.0)
+    goal = Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3))
+    z = torch.tensor([[[0.0, 0.0, 5.0, -5.0]]])
+    assert float(energy.step(z, torch.ones(1, 3), goal)) == 0.0
+
+
+def test_penalties_agree_with_numpy() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 5))
+    covariance = np.cov(z, rowvar=False)
+    expected = (covariance**2).sum() - (np.diag(covariance) ** 2).sum()
+    assert float(covariance_penalty(torch.from_numpy(z))) == pytest.approx(expected / 5, rel=1e-6)
+    pose = rng.normal(size=(300, 2))
+    unit = (pose - pose.mean(0)) / (pose.std(0, ddof=1) + 1e-3)
+    cross = (z - z.mean(0)).T @ unit / 300
+    found = dependence(torch.from_numpy(z), torch.from_numpy(pose))
+    assert float(found) == pytest.approx((cross**2).sum() / 5, rel=1e-6)
