@@ -19,7 +19,7 @@ Policy = Callable[[], Array]
 """Returns the next action [A]; made by `exploration_policy`, it may read the simulator's state."""
 
 
-class GoalEnv(gymnasium.Env[Observation, Array], ABC):
+class GoalEnv(gymnasium.Env[Any, Array], ABC):
     """Observation {"pixels": uint8 [S,S,3], "proprio": float32 [P]}, action float32 [A] in [-1, 1].
 
     `info` holds, after reset and after every step: "success" (bool), "distance" [m], "goal" (uint8 [S,S,3]),
@@ -40,7 +40,7 @@ class GoalEnv(gymnasium.Env[Observation, Array], ABC):
         self.image_size = image_size
         self.render_mode = "rgb_array"
         self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
-        self.observation_space: spaces.Dict = spaces.Dict(
+        self.observation_space = spaces.Dict(
             {
                 "pixels": spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
                 "proprio": spaces.Box(proprio_low.astype(np.float32), proprio_high.astype(np.float32)),

@@ -31,7 +31,7 @@ class PlanningAgent:
     """Drives B episodes at once towards their goal images with one of the planners.
 
     horizon: decisions looked ahead. initial_std: of the search, in units of the action. hold_margin: the arm stands
-    still unless a plan lowers the energy of standing still by more than this share. The weights: see GoalEnergy. seed: of the planner, not of the
+    still unless a plan lowers the energy of standing still by more than this share. seed: of the planner, not of the
     episode. Further settings go to the planner. Raises ConfigError for a planner that does not exist.
     """
 
@@ -44,10 +44,10 @@ class PlanningAgent:
         initial_std: float = 0.6,
         distance: Distance = "l2",
         running_weight: float = 0.3,
-        latent_weight: float = 0.05,
+        latent_weight: float = 0.2,
         place_weight: float = 1.0,
         approach_weight: float = 0.1,
-        proprio_weight: float = 0.2,
+        proprio_weight: float = 0.15,
         pessimism: float = 1.0,
         hold_margin: float = 0.0,
         policy_candidates: bool = True,

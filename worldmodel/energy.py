@@ -27,7 +27,7 @@ def latent_distance(kind: Distance, z: Tensor, z_goal: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Goal:
-    """What the goal image says: latent z [B,N,D], and read from it the pose [B,P] [m] and the object's place [B,P] [m]."""
+    """What the goal image says: latent z [B,N,D], and read from it the pose and the object's place [B,P] [m]."""
 
     z: Tensor
     proprio: Tensor
@@ -51,15 +51,15 @@ class GoalEnergy:
     locate: Callable[[Tensor], Tensor]
     distance: Distance = "l2"
     running_weight: float = 0.3
-    latent_weight: float = 0.05
+    latent_weight: float = 0.2
     place_weight: float = 1.0
     approach_weight: float = 0.1
-    proprio_weight: float = 0.2
+    proprio_weight: float = 0.15
     pessimism: float = 1.0
 
     def step(self, z: Tensor, proprio: Tensor, goal: Goal) -> Tensor:
         """Energy [...] of latents [...,N,D] and proprioception [...,P]; the goal broadcasts."""
-        energy = self.proprio_weight * (proprio - goal.proprio).norm(dim=-1)
+        energy: Tensor = self.proprio_weight * (proprio - goal.proprio).norm(dim=-1)
         if self.latent_weight:
             scene, wanted = z[..., : self.scene_dim], goal.z[..., : self.scene_dim]
             energy = energy + self.latent_weight * latent_distance(self.distance, scene, wanted)
@@ -76,4 +76,5 @@ class GoalEnergy:
         weights = energy.new_full((energy.shape[-1],), self.running_weight)
         weights[-1] = 1.0
         cost: Tensor = energy @ weights
-        return cost.mean(dim=0) + self.pessimism * cost.std(dim=0, correction=0)
+        pessimistic: Tensor = cost.mean(dim=0) + self.pessimism * cost.std(dim=0, correction=0)
+        return pessimistic

@@ -46,4 +46,5 @@ class Table:
         inside = last < len(self)
         starts = np.flatnonzero(inside)
         same = self.episode[starts] == self.episode[last[inside]]
-        return starts[same & np.isin(self.episode[starts], episodes)]
+        found: Array = starts[same & np.isin(self.episode[starts], episodes)]
+        return found

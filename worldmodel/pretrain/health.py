@@ -38,7 +38,8 @@ def ridge_probe(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], p
     kernel = x @ x.T
     kernel.diagonal().add_(penalty * kernel.diagonal().mean() * len(x) ** 0.5)
     dual = torch.linalg.solve(kernel, y - mean_y)
-    return ((held_out[0].flatten(1).double() - mean_x) @ (x.T @ dual) + mean_y).to(train[1].dtype)
+    predicted: Tensor = ((held_out[0].flatten(1).double() - mean_x) @ (x.T @ dual) + mean_y).to(train[1].dtype)
+    return predicted
 
 
 def probe_error(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> tuple[float, float]:

@@ -94,7 +94,7 @@ def fit(
         set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
         span = int(rng.integers(1, settings.window + 1))
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            terms = model_losses(model, decoder, target, *batch, span)
+            terms = model_losses(model, decoder, target, batch[0], batch[1], batch[2], span)
         loss = weighted(terms, weights)
         value = float(loss.detach())
         if not math.isfinite(value):
