@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -49,6 +50,7 @@ class PlanningAgent:
         approach_weight: float = 0.1,
         proprio_weight: float = 0.15,
         pessimism: float = 1.0,
+        settled_below: float = 0.6,
         hold_margin: float = 0.0,
         policy_candidates: bool = True,
         seed: int = 0,
@@ -68,6 +70,7 @@ class PlanningAgent:
             approach_weight=approach_weight,
             proprio_weight=proprio_weight,
             pessimism=pessimism,
+            settled_below=settled_below,
         )
         self._hold_margin, self._policy_candidates = hold_margin, policy_candidates
         bound = torch.ones(model.config.action_dim, device=model.device())
@@ -81,7 +84,8 @@ class PlanningAgent:
     def reset(self, goals: np.ndarray, seeds: Sequence[int]) -> None:
         """Begin B episodes: goals uint8 [B,S,S,3]. Forgets the last plan."""
         z = self._model.encode(self._frames(goals))[:, 0]
-        self._goal = Goal(z, self._model.decode_proprio(z), self._model.locate(z))
+        nothing = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+        self._goal = Goal(z, self._model.decode_proprio(z), self._model.locate(z), nothing)
         self._previous, self.decision = None, Decision()
         entropy = np.random.SeedSequence([self._seed, *(int(seed) for seed in seeds)])
         self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
@@ -91,9 +95,9 @@ class PlanningAgent:
         """One decision for B episodes: float32 [B,A] in [-1, 1]. Raises PlanningError where no cost is finite."""
         if self._goal is None:
             raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
-        goal = self._goal
         z = self._model.encode(self._frames(observations["pixels"]))[:, 0]
         proprio = torch.as_tensor(observations["proprio"], dtype=torch.float32, device=z.device)
+        goal = replace(self._goal, settled=self._energy.settled(z, self._goal.z))
 
         def cost(actions: Tensor) -> Tensor:
             with self._precision():

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,20 +28,25 @@ def latent_distance(kind: Distance, z: Tensor, z_goal: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Goal:
-    """What the goal image says: latent z [B,N,D], and read from it the pose and the object's place [B,P] [m]."""
+    """What the goal image says: latent z [B,N,D], and read from it the pose and the object's place [B,P] [m].
+
+    settled: bool [B], the scene is already as in the goal image, as far as its latent can tell.
+    """
 
     z: Tensor
     proprio: Tensor
     place: Tensor
+    settled: Tensor
 
 
 @dataclass(frozen=True)
 class GoalEnergy:
-    """A weighted sum of four distances from the goal, in metres but for the first; weights per metre.
+    """A weighted sum of distances from the goal; while the scene is settled only the first and the last, at weight 1.
 
-    latent: between the scene latents, exact near the goal and saturated far from it. place: between the object's places
-    as the contact head reads them, a slope from far. approach: from the end effector to that place, without which a far
-    hand sees no slope. proprio: from the end effector to its place in the goal image.
+    latent: between the scene latents, exact near the goal and saturated far from it. place: [m] between the object's
+    places as the contact head reads them, a slope from far. approach: [m] from the end effector to that place, without
+    which a far hand sees no slope. proprio: [m] from the end effector to its place in the goal image.
+    settled_below: the scene counts as settled below this mean squared difference of its latents.
     scene_dim: leading latent dimensions that are compared; the rest is the pose.
     running_weight: weight of every step but the last, whose weight is 1; 0 looks at the last step only.
     pessimism: standard deviations over the ensemble added to its mean cost, so that a plan which only one member
@@ -56,22 +62,27 @@ class GoalEnergy:
     approach_weight: float = 0.1
     proprio_weight: float = 0.15
     pessimism: float = 1.0
+    settled_below: float = 0.6
+
+    def settled(self, z: Tensor, z_goal: Tensor) -> Tensor:
+        """Which of B episodes have their scene as in the goal image: latents [B,N,D] twice -> bool [B]."""
+        gap: Tensor = latent_distance("l2", z[..., : self.scene_dim], z_goal[..., : self.scene_dim])
+        return gap < self.settled_below
 
     def step(self, z: Tensor, proprio: Tensor, goal: Goal) -> Tensor:
         """Energy [...] of latents [...,N,D] and proprioception [...,P]; the goal broadcasts."""
-        energy: Tensor = self.proprio_weight * (proprio - goal.proprio).norm(dim=-1)
-        if self.latent_weight:
-            scene, wanted = z[..., : self.scene_dim], goal.z[..., : self.scene_dim]
-            energy = energy + self.latent_weight * latent_distance(self.distance, scene, wanted)
-        if self.place_weight or self.approach_weight:
-            place = self.locate(z)
-            energy = energy + self.place_weight * (place - goal.place).norm(dim=-1)
-            energy = energy + self.approach_weight * (proprio - place).norm(dim=-1)
-        return energy
+        scene, wanted = z[..., : self.scene_dim], goal.z[..., : self.scene_dim]
+        latent = latent_distance(self.distance, scene, wanted)
+        pose = (proprio - goal.proprio).norm(dim=-1)
+        place = self.locate(z)
+        far = self.latent_weight * latent + self.proprio_weight * pose
+        far = far + self.place_weight * (place - goal.place).norm(dim=-1)
+        far = far + self.approach_weight * (proprio - place).norm(dim=-1)
+        return torch.where(goal.settled, latent + pose, far)
 
     def __call__(self, path: Tensor, poses: Tensor, goal: Goal) -> Tensor:
         """Cost [B,K] of rollouts [E,B,K,H,N,D] and poses [B,K,H,P] towards the goals of B episodes."""
-        wide = Goal(goal.z[:, None, None], goal.proprio[:, None, None], goal.place[:, None, None])
+        wide = Goal(*(part[:, None, None] for part in (goal.z, goal.proprio, goal.place, goal.settled)))
         energy = self.step(path, poses, wide)
         weights = energy.new_full((energy.shape[-1],), self.running_weight)
         weights[-1] = 1.0

@@ -27,8 +27,8 @@ class Kinematics(nn.Module):
     def __init__(self, proprio_dim: int, action_dim: int) -> None:
         super().__init__()
         self.register_buffer("gain", torch.zeros(proprio_dim, action_dim))
-        self.register_buffer("low", torch.full((proprio_dim,), -torch.inf))
-        self.register_buffer("high", torch.full((proprio_dim,), torch.inf))
+        self.register_buffer("low", torch.full((proprio_dim,), -1e9))
+        self.register_buffer("high", torch.full((proprio_dim,), 1e9))
 
     def fit(self, proprio: Tensor, actions: Tensor, following: Tensor) -> None:
         """Least squares of displacements [n,P] on actions [n,A], twice: then without what the walls stopped."""

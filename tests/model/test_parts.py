@@ -88,7 +88,7 @@ def nowhere(z: torch.Tensor) -> torch.Tensor:
 
 
 def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
-    goal = Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3))
+    goal = Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([False]))
     path = torch.zeros(2, 1, 1, 3, 1, 4)
     path[0, ..., 0], path[1, ..., 0] = 1.0, 3.0  # one scene dimension of two, by 1 and by 3
     poses = torch.zeros(1, 1, 3, 3)
@@ -103,9 +103,21 @@ def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
 
 def test_the_pose_part_of_a_latent_does_not_count_as_scene() -> None:
     energy = GoalEnergy(2, nowhere, approach_weight=0.0, proprio_weight=0.0)
-    goal = Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3))
+    goal = Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([False]))
     z = torch.tensor([[[0.0, 0.0, 5.0, -5.0]]])
     assert float(energy.step(z, torch.ones(1, 3), goal)) == 0.0
+
+
+def test_a_settled_scene_leaves_the_pose_and_the_latent() -> None:
+    energy = GoalEnergy(2, nowhere)
+    z, other = torch.zeros(2, 1, 4), torch.zeros(2, 1, 4)
+    other[1, 0, :2] = 2.0
+    settled = energy.settled(z, other)
+    assert settled.tolist() == [True, False]
+    goal = Goal(other, torch.zeros(2, 3), torch.zeros(2, 3), settled)
+    pose = torch.tensor([[0.3, 0.0, 0.0], [0.3, 0.0, 0.0]])
+    expected = [0.3, 0.2 * 4.0 + 0.15 * 0.3 + 0.1 * 0.3]
+    assert energy.step(z, pose, goal).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_penalties_agree_with_numpy() -> None:
