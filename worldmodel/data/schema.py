@@ -35,7 +35,7 @@ COUNTS = ("chunks_size", "fps", "total_episodes", "total_frames")
 
 def one_line(error: BaseException) -> str:
     """A library's message as the tail of one of ours."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 @dataclass(frozen=True)
