@@ -15,6 +15,7 @@ Reading = Callable[[], Array]
 
 CLEAR = 0.14  # [m] pinch height that passes over a cube
 CONTACT = 0.035  # [m] pinch height that pushes it
+NEAR = 0.12  # [m] along x and y from the object's centre to where the hand meddles with it
 STANDOFF = 0.09  # [m] from the cube's centre to where a push begins
 
 
@@ -42,6 +43,28 @@ class MoveTo:
         self._target = self._rng.uniform(WORKSPACE_LOW, WORKSPACE_HIGH)
         self._speed, self._noise = self._rng.uniform(0.4, 1.0), self._rng.uniform(0.0, 0.3)
         self._left = int(self._rng.integers(4, 12))
+
+    def __call__(self) -> Array:
+        away = self._target - self._pinch()
+        self._left -= 1
+        if np.abs(away).max() < 0.01 or self._left <= 0:
+            self._draw()
+        action = np.clip(away / STEP, -self._speed, self._speed) + self._noise * self._rng.normal(size=3)
+        return np.clip(action, -1.0, 1.0)
+
+
+class Meddle:
+    """Goes to and fro between random places close to the object, at any height: beside it, onto it, against it."""
+
+    def __init__(self, rng: np.random.Generator, pinch: Reading, object_position: Reading) -> None:
+        self._rng, self._pinch, self._object = rng, pinch, object_position
+        self._draw()
+
+    def _draw(self) -> None:
+        away = np.array([*self._rng.uniform(-NEAR, NEAR, 2), self._rng.uniform(-0.005, 0.09)])
+        self._target = np.clip(self._object() + away, WORKSPACE_LOW, WORKSPACE_HIGH)
+        self._speed, self._noise = self._rng.uniform(0.3, 1.0), self._rng.uniform(0.0, 0.4)
+        self._left = int(self._rng.integers(1, 7))
 
     def __call__(self) -> Array:
         away = self._target - self._pinch()
