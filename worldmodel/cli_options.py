@@ -47,7 +47,7 @@ LIMITS = {
     "parallel": Limit(low=1),
     "threads": Limit(low=1, kind=int),
     "workers": Limit(low=1),
-    "steps": Limit(low=1),
+    "steps": Limit(low=0),
     "batch_size": Limit(low=1),
     "learning_rate": Limit(low=1e-9, high=1.0),
     "randomize_visuals": Limit(low=0.0, high=1.0),

@@ -20,7 +20,12 @@ def test_collect_pretrain_train_drive(tmp_path: Path) -> None:
     data, encoder, model, out = (str(tmp_path / name) for name in ("data", "encoder", "model", "out"))
     run("collect", "task=jaco_push", "episodes=8", "steps=12", f"out={data}")
     run("pretrain", f"data={data}", f"out={encoder}", "encoder=tiny", "steps=60", "learning_rate=1e-3", "batch_size=8")
-    sizes = ("predictor=tiny", "steps=40", "refine_steps=40", "batch_size=8")
+    control = str(tmp_path / "control")
+    run("pretrain", f"data={data}", f"out={control}", "encoder=tiny", "steps=0")
+    health = json.loads((tmp_path / "control" / "health.json").read_text())
+    spreads = [health[name]["spread"] for name in ("random", "pretrained")]
+    assert abs(spreads[0] - spreads[1]) < 1e-4, "no steps: the random network itself"
+    sizes = ("predictor=tiny", "steps=40", "track_steps=20", "track_rounds=1", "refine_steps=40", "batch_size=8")
     run("train", f"data={data}", f"encoder={encoder}/encoder", f"out={model}", *sizes)
     again = run("train", f"data={data}", f"encoder={encoder}/encoder", f"out={model}", *sizes)
     assert "complete already" in again
