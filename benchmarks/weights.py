@@ -17,8 +17,8 @@ WORK = Path("runs/weights")
 DATA = f"{WORK}/push,{WORK}/reach"
 NAME = "jaco"
 MAKE = (
-    f"collect task=jaco_push episodes=5000 steps=30 seed=0 randomize_visuals=0.1 out={WORK}/push",
-    f"collect task=jaco_reach episodes=600 steps=30 seed=50000 randomize_visuals=0.1 out={WORK}/reach",
+    f"collect task=jaco_push episodes=6000 steps=30 seed=10000 out={WORK}/push",
+    f"collect task=jaco_reach episodes=600 steps=30 seed=50000 out={WORK}/reach",
     f"pretrain data={DATA} out={WORK}/vjepa encoder=small steps=5000 learning_rate=6e-4",
     f"train data={DATA} encoder={WORK}/vjepa/encoder out={WORK}/{NAME} name={NAME}",
 )

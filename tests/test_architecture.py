@@ -15,7 +15,19 @@ PACKAGES = ("planners", "envs", "worldmodel", "benchmarks")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PYTHON = SOURCES + sorted((ROOT / "tests").rglob("*.py"))
 YAML = sorted((ROOT / "configs").rglob("*.yaml"))
-MODEL = {"torch", "numpy", "transformers", "safetensors", "gymnasium", "pyarrow", "av", "PIL", "tqdm", "planners"}
+MODEL = {
+    "torch",
+    "numpy",
+    "transformers",
+    "safetensors",
+    "gymnasium",
+    "pyarrow",
+    "av",
+    "PIL",
+    "scipy",
+    "tqdm",
+    "planners",
+}
 FLOORS = {
     "planners": {"torch"},
     "envs": {"numpy", "scipy", "mujoco", "dm_control", "gymnasium", "PIL"},

@@ -14,7 +14,8 @@ from torch import Tensor
 import planners
 from planners import ActionBox, Plan, Proposal, shift
 from planners.receding import shift_actions
-from worldmodel.energy import Distance, Goal, GoalEnergy
+from worldmodel.belief import Belief
+from worldmodel.energy import Distance, Goal, GoalEnergy, latent_distance
 from worldmodel.errors import ConfigError, WorldModelError
 from worldmodel.model import WorldModel
 from worldmodel.types import Decision, Observations
@@ -31,6 +32,8 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
 class PlanningAgent:
     """Drives B episodes at once towards their goal images with one of the planners.
 
+    settled_below, settled_within: the scene counts as settled throughout if its first picture is below this `distance`
+    from the goal's, and while the object is nearer to its place than this [m]; then the arm goes to its own pose.
     horizon: decisions looked ahead. initial_std: of the search, in units of the action. hold_margin: the arm stands
     still unless a plan lowers the energy of standing still by more than this share. seed: of the planner, not of the
     episode. Further settings go to the planner. Raises ConfigError for a planner that does not exist.
@@ -45,12 +48,12 @@ class PlanningAgent:
         initial_std: float = 0.6,
         distance: Distance = "l2",
         running_weight: float = 0.3,
-        latent_weight: float = 0.2,
         place_weight: float = 1.0,
-        approach_weight: float = 0.1,
-        proprio_weight: float = 0.15,
-        pessimism: float = 1.0,
-        settled_below: float = 0.6,
+        approach_weight: float = 0.2,
+        proprio_weight: float = 0.0,
+        pessimism: float = 2.0,
+        settled_below: float = 1.5,
+        settled_within: float = 0.01,
         hold_margin: float = 0.0,
         policy_candidates: bool = True,
         seed: int = 0,
@@ -61,22 +64,21 @@ class PlanningAgent:
         self._model, self._horizon, self._std, self._seed = model, horizon, initial_std, seed
         self._planner = partial(PLANNERS[planner], **settings)
         self._energy = GoalEnergy(
-            model.config.scene_dim,
             model.locate,
-            distance=distance,
             running_weight=running_weight,
-            latent_weight=latent_weight,
             place_weight=place_weight,
             approach_weight=approach_weight,
             proprio_weight=proprio_weight,
             pessimism=pessimism,
-            settled_below=settled_below,
         )
+        self._distance, self._settled = distance, (settled_below, settled_within)
         self._hold_margin, self._policy_candidates = hold_margin, policy_candidates
         bound = torch.ones(model.config.action_dim, device=model.device())
         self._box = ActionBox(-bound, bound)
         self._generator = torch.Generator(model.device())
         self._goal: Goal | None = None
+        self._belief = Belief()
+        self._alike: Tensor | None = None  # bool [B]: the first picture already shows the goal's scene
         self._previous: Plan | None = None
         self.decision = Decision()
 
@@ -85,8 +87,8 @@ class PlanningAgent:
         """Begin B episodes: goals uint8 [B,S,S,3]. Forgets the last plan."""
         z = self._model.encode(self._frames(goals))[:, 0]
         nothing = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-        self._goal = Goal(z, self._model.decode_proprio(z), self._model.locate(z), nothing)
-        self._previous, self.decision = None, Decision()
+        self._goal = Goal(z, self._model.decode_proprio(z), self._model.locate(self._model.place(z)), nothing)
+        self._belief, self._alike, self._previous, self.decision = Belief(), None, None, Decision()
         entropy = np.random.SeedSequence([self._seed, *(int(seed) for seed in seeds)])
         self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
@@ -97,23 +99,35 @@ class PlanningAgent:
             raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
         z = self._model.encode(self._frames(observations["pixels"]))[:, 0]
         proprio = torch.as_tensor(observations["proprio"], dtype=torch.float32, device=z.device)
-        goal = replace(self._goal, settled=self._energy.settled(z, self._goal.z))
+        places = self._belief.update(self._model.place(z), self._model.doubt(z))
+        goal = replace(self._goal, settled=self._is_settled(z, places, self._goal))
 
         def cost(actions: Tensor) -> Tensor:
             with self._precision():
-                path, poses = self._model.rollout(z, proprio, actions)
+                path, poses = self._model.rollout(places, proprio, actions)
             return self._energy(path.float(), poses.float(), goal)
 
-        plan = self._planner(
-            cost, self._proposal(len(z)), self._box, self._generator, candidates=self._candidates(z, proprio)
-        )
+        candidates = self._candidates(z, self._goal.z)
+        plan = self._planner(cost, self._proposal(len(z)), self._box, self._generator, candidates=candidates)
         still = torch.zeros_like(plan.actions)
         held = plan.cost > (1.0 - self._hold_margin) * cost(still[:, None])[:, 0]
         actions = torch.where(held[:, None, None], still, plan.actions)
-        path = self._model.rollout(z, proprio, actions[:, None])[1][:, 0]
+        path, poses = self._model.rollout(places, proprio, actions[:, None])
+        self._belief.predict(path[:, :, 0, 0])
         self._previous = plan
-        self.decision = Decision(energy=self._energy.step(z, proprio, goal), path=path, held=held, plan=plan)
+        self.decision = Decision(
+            energy=self._energy.step(places, proprio, goal), path=poses[:, 0], held=held, plan=plan
+        )
         return actions[:, 0].cpu().numpy().astype(np.float32)
+
+    def _is_settled(self, z: Tensor, places: Tensor, goal: Goal) -> Tensor:
+        """bool [B]: nothing is left to do but to bring the arm to its own pose."""
+        if self._alike is None:
+            gap = latent_distance(self._distance, self._model.scene(z), self._model.scene(goal.z))
+            self._alike = gap < self._settled[0]
+        away = (self._model.locate(places) - goal.place).norm(dim=-1)
+        settled: Tensor = self._alike | (away < self._settled[1])
+        return settled
 
     def _precision(self) -> torch.autocast:
         """bf16 where the hardware multiplies it faster."""
@@ -131,22 +145,13 @@ class PlanningAgent:
             return Proposal(mean, torch.full_like(mean, self._std))
         return shift(self._previous.proposal, 1, self._std)
 
-    def _candidates(self, z: Tensor, proprio: Tensor) -> Tensor:
-        """[B,C,H,A]: standing still, the rest of the last plan, and what inverse dynamics would do."""
+    def _candidates(self, z: Tensor, z_goal: Tensor) -> Tensor:
+        """[B,C,H,A]: standing still, the rest of the last plan, and what inverse dynamics would do all along."""
         shape = (len(z), self._horizon, self._model.config.action_dim)
         found = [torch.zeros(shape, device=z.device)]
         if self._previous is not None:
             found.append(shift_actions(self._previous.actions, 1))
         if self._policy_candidates:
-            found.append(self._policy(z, proprio))
+            action = self._model.inverse(self._model.appearance(z), self._model.appearance(z_goal)).clamp(-1.0, 1.0)
+            found.append(action[:, None].expand(shape))
         return torch.stack(found, dim=1)
-
-    def _policy(self, z: Tensor, proprio: Tensor) -> Tensor:
-        assert self._goal is not None
-        actions = []
-        for _ in range(self._horizon):
-            action = self._model.inverse(z, self._goal.z).clamp(-1.0, 1.0)
-            path, poses = self._model.rollout(z, proprio, action[:, None, None])
-            z, proprio = path[0, :, 0, 0], poses[:, 0, 0]
-            actions.append(action)
-        return torch.stack(actions, dim=1)

@@ -1,4 +1,4 @@
-"""A model on disk: config.json, model.safetensors, encoder/ and the sha256 of each in MANIFEST.json; no pickle."""
+"""A model on disk: config.json, weights in safetensors, encoder/ and the sha256 of each in MANIFEST.json; no pickle."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from worldmodel.storage import atomic_dir, sha256_file, write_json
 FORMAT = "worldmodel/1"
 MODELS = Path(__file__).parent / "models"
 CONFIG, WEIGHTS, MANIFEST, ENCODER = "config.json", "model.safetensors", "MANIFEST.json", "encoder"
+DYNAMICS = "dynamics.safetensors"  # a file of its own, so that no file is large
 
 
 def shipped_models() -> list[str]:
@@ -39,10 +40,12 @@ def save(model: WorldModel, folder: Path, card: str) -> str:
             raise BundleError(f"expected finite weights, got NaN or infinity in {key}: the training diverged")
     with atomic_dir(folder) as temporary:
         write_json(temporary / CONFIG, {"format": FORMAT, "name": model.name, "model": asdict(model.config)})
-        save_file(tensors, temporary / WEIGHTS)
+        moves = {key: value for key, value in tensors.items() if key.startswith("members.")}
+        save_file(moves, temporary / DYNAMICS)
+        save_file({key: value for key, value in tensors.items() if key not in moves}, temporary / WEIGHTS)
         model.encoder.model.save_pretrained(temporary / ENCODER)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        names = [CONFIG, WEIGHTS, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors"]
+        names = [CONFIG, WEIGHTS, DYNAMICS, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors"]
         write_json(temporary / MANIFEST, {name: sha256_file(temporary / name) for name in names})
     return _fingerprint(folder)
 
@@ -51,7 +54,7 @@ def load(name: str | Path) -> WorldModel:
     """A shipped model by name, or a bundle by folder, verified, ready to plan with. Raises BundleError."""
     folder = _find(name)
     manifest = _json(folder / MANIFEST)
-    required = {CONFIG, WEIGHTS, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors"}
+    required = {CONFIG, WEIGHTS, DYNAMICS, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors"}
     if not isinstance(manifest, dict) or set(manifest) != required:
         raise BundleError(f"expected {folder / MANIFEST} to list {sorted(required)}, got something else: copy it again")
     for file, digest in manifest.items():
@@ -75,7 +78,7 @@ def load(name: str | Path) -> WorldModel:
             f"expected a model config in {folder / CONFIG}, got an error ({error}): copy it again"
         ) from error
     model = WorldModel(encoder, settings, name=str(config["name"]), sha256=_fingerprint(folder))
-    _fill(model, folder / WEIGHTS)
+    _fill(model, folder)
     return model.eval().requires_grad_(False)
 
 
@@ -100,13 +103,15 @@ def _json(path: Path) -> Any:
         raise BundleError(f"expected JSON in {path}, got something else ({error}): copy the model again") from error
 
 
-def _fill(model: WorldModel, path: Path) -> None:
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BundleError(
-            f"expected weights in {path}, got an unreadable file ({error}): copy the model again"
-        ) from error
+def _fill(model: WorldModel, folder: Path) -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    for path in (folder / WEIGHTS, folder / DYNAMICS):
+        try:
+            tensors |= load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise BundleError(
+                f"expected weights in {path}, got an unreadable file ({error}): copy the model again"
+            ) from error
     for part, module in model.trainable().items():
         own = {key[len(part) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{part}.")}
         try:
@@ -114,7 +119,7 @@ def _fill(model: WorldModel, path: Path) -> None:
         except RuntimeError as error:
             cause = " ".join(str(error).split())[:200]
             raise BundleError(
-                f"expected the weights of {part} in {path}, got others ({cause}): copy it again"
+                f"expected the weights of {part} in {folder}, got others ({cause}): copy it again"
             ) from error
 
 

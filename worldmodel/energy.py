@@ -41,47 +41,35 @@ class Goal:
 
 @dataclass(frozen=True)
 class GoalEnergy:
-    """A weighted sum of distances from the goal; while the scene is settled only the first and the last, at weight 1.
+    """A weighted sum of distances [m] from the goal.
 
-    latent: between the scene latents, exact near the goal and saturated far from it. place: [m] between the object's
-    places as the contact head reads them, a slope from far. approach: [m] from the end effector to that place, without
-    which a far hand sees no slope. proprio: [m] from the end effector to its place in the goal image.
-    settled_below: the scene counts as settled below this mean squared difference of its latents.
-    scene_dim: leading latent dimensions that are compared; the rest is the pose.
+    place: between the object's places. approach: from the end effector to the object, without which a far hand sees no
+    slope; not while the scene is settled. proprio: from the end effector to its place in the goal image; weight 1
+    while the scene is settled. locate: takes places [...,N,Q] to the robot's coordinates [...,P] [m].
     running_weight: weight of every step but the last, whose weight is 1; 0 looks at the last step only.
     pessimism: standard deviations over the ensemble added to its mean cost, so that a plan which only one member
     believes in is not chosen.
     """
 
-    scene_dim: int
     locate: Callable[[Tensor], Tensor]
-    distance: Distance = "l2"
     running_weight: float = 0.3
-    latent_weight: float = 0.2
     place_weight: float = 1.0
-    approach_weight: float = 0.1
-    proprio_weight: float = 0.15
-    pessimism: float = 1.0
-    settled_below: float = 0.6
+    approach_weight: float = 0.2
+    proprio_weight: float = 0.0
+    pessimism: float = 2.0
 
-    def settled(self, z: Tensor, z_goal: Tensor) -> Tensor:
-        """Which of B episodes have their scene as in the goal image: latents [B,N,D] twice -> bool [B]."""
-        gap: Tensor = latent_distance("l2", z[..., : self.scene_dim], z_goal[..., : self.scene_dim])
-        return gap < self.settled_below
-
-    def step(self, z: Tensor, proprio: Tensor, goal: Goal) -> Tensor:
-        """Energy [...] of latents [...,N,D] and proprioception [...,P]; the goal broadcasts."""
-        scene, wanted = z[..., : self.scene_dim], goal.z[..., : self.scene_dim]
-        latent = latent_distance(self.distance, scene, wanted)
+    def step(self, places: Tensor, proprio: Tensor, goal: Goal) -> Tensor:
+        """Energy [...] of places [...,N,Q] and proprioception [...,P]; the goal broadcasts."""
+        place = self.locate(places)
         pose = (proprio - goal.proprio).norm(dim=-1)
-        place = self.locate(z)
-        far = self.latent_weight * latent + self.proprio_weight * pose
-        far = far + self.place_weight * (place - goal.place).norm(dim=-1)
-        far = far + self.approach_weight * (proprio - place).norm(dim=-1)
-        return torch.where(goal.settled, latent + pose, far)
+        approach = (proprio - place).norm(dim=-1)
+        far = self.approach_weight * approach + self.proprio_weight * pose
+        near = torch.where(goal.settled, pose, far)
+        energy: Tensor = self.place_weight * (place - goal.place).norm(dim=-1) + near
+        return energy
 
     def __call__(self, path: Tensor, poses: Tensor, goal: Goal) -> Tensor:
-        """Cost [B,K] of rollouts [E,B,K,H,N,D] and poses [B,K,H,P] towards the goals of B episodes."""
+        """Cost [B,K] of rollouts [E,B,K,H,N,Q] and poses [B,K,H,P] towards the goals of B episodes."""
         wide = Goal(*(part[:, None, None] for part in (goal.z, goal.proprio, goal.place, goal.settled)))
         energy = self.step(path, poses, wide)
         weights = energy.new_full((energy.shape[-1],), self.running_weight)

@@ -46,29 +46,3 @@ class InverseDynamics(nn.Module):
         """[...,N,D], [...,N,D] -> [...,A], unbounded; clip before use."""
         out: Tensor = self.mlp(torch.cat([z.flatten(-2), z_goal.flatten(-2)], dim=-1))
         return out
-
-
-class ContactHead(nn.Module):
-    """Where the end effector will be when the scene next changes [m], from the scene latent.
-
-    That place is where the object is, learned from the robot's own logs: no label, no camera calibration. It gives the
-    latents a metric in metres that does not saturate, and the planner a reason to approach.
-    """
-
-    mean: Tensor
-
-    def __init__(self, scene_width: int, proprio_dim: int, hidden: int = 128) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(scene_width, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, proprio_dim),
-        )
-        self.register_buffer("mean", torch.zeros(proprio_dim))
-
-    def forward(self, scene: Tensor) -> Tensor:
-        """[...,N,D] -> [...,P]."""
-        out: Tensor = self.mlp(scene.flatten(-2)) + self.mean
-        return out

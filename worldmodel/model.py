@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from worldmodel.encoders import VJEPAEncoder
 from worldmodel.errors import BundleError
-from worldmodel.heads import ContactHead, InverseDynamics, ProprioHead
+from worldmodel.heads import InverseDynamics, ProprioHead
 from worldmodel.predictor import CompactPredictor
-from worldmodel.projector import CompactProjector, FeatureNorm
+from worldmodel.projector import CompactProjector, FeatureNorm, PlaceTracker
 from worldmodel.rollout import rollout
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 class ModelConfig:
     """Everything that decides the shapes, and how the model is best planned with.
 
-    scene_dim, pose_dim: the two parts of a latent: what the arm acts on, and the arm itself. members: of the ensemble.
+    place_dim, scene_dim, pose_dim: the parts of a latent: the object's place (and how unsure it is), what else there is
+    to see of what the arm acts on, and the arm itself. members: of the ensemble that predicts places.
     planning: default settings of the agent (horizon, initial_std, ...), chosen on validation goals.
     """
 
     action_dim: int
     proprio_dim: int
+    place_dim: int = 2
     scene_dim: int = 12
     pose_dim: int = 8
     token_width: int = 32
@@ -41,12 +43,12 @@ class ModelConfig:
 
     @property
     def latent_dim(self) -> int:
-        """D: the scene part comes first, the pose part last."""
-        return self.scene_dim + self.pose_dim
+        """D: place, doubt (one), scene and pose, in this order."""
+        return self.place_dim + 1 + self.scene_dim + self.pose_dim
 
 
 class WorldModel(nn.Module):
-    """encode: pictures -> latents; rollout: latents under candidate actions; decode_proprio: latents -> pose."""
+    """encode: pictures -> latents; rollout: places under candidate actions; decode_proprio: latents -> pose."""
 
     def __init__(self, encoder: VJEPAEncoder, config: ModelConfig, name: str = "unnamed", sha256: str = "") -> None:
         super().__init__()
@@ -54,11 +56,23 @@ class WorldModel(nn.Module):
         self.encoder = encoder
         self.norm = FeatureNorm(encoder.tokens, encoder.width)
         self.projector = CompactProjector(
-            encoder.tokens, encoder.width, config.latent_dim, config.token_width, config.projector_hidden
+            encoder.tokens,
+            encoder.width,
+            config.scene_dim + config.pose_dim,
+            config.token_width,
+            config.projector_hidden,
+        )
+        self.tracker = PlaceTracker(
+            encoder.tokens,
+            encoder.width,
+            config.place_dim,
+            config.proprio_dim,
+            config.token_width,
+            config.projector_hidden,
         )
         self.members = nn.ModuleList(
             CompactPredictor(
-                config.latent_dim,
+                config.place_dim,
                 config.action_dim,
                 config.proprio_dim,
                 hidden=config.predictor_hidden,
@@ -67,8 +81,7 @@ class WorldModel(nn.Module):
             for _ in range(config.members)
         )
         self.proprio_head = ProprioHead(1, config.pose_dim, config.proprio_dim)
-        self.inverse = InverseDynamics(1, config.latent_dim, config.action_dim)
-        self.contact = ContactHead(config.scene_dim, config.proprio_dim)
+        self.inverse = InverseDynamics(1, config.scene_dim + config.pose_dim, config.action_dim)
 
     @property
     def image_size(self) -> int:
@@ -80,16 +93,15 @@ class WorldModel(nn.Module):
         return {
             "norm": self.norm,
             "projector": self.projector,
+            "tracker": self.tracker,
             "members": self.members,
             "proprio_head": self.proprio_head,
             "inverse": self.inverse,
-            "contact": self.contact,
         }
 
     def project(self, features: Tensor) -> Tensor:
         """Normalised features [B,T,M,F] -> latents [B,T,N,D]."""
-        z: Tensor = self.projector(features)
-        return z
+        return torch.cat([self.tracker(features), self.projector(features)], dim=-1)
 
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 [B,T,S,S,3] -> latents [B,T,N,D]."""
@@ -100,28 +112,43 @@ class WorldModel(nn.Module):
         """The first member of the ensemble; all share how actions move the pose."""
         return cast(CompactPredictor, self.members[0])
 
+    def place(self, z: Tensor) -> Tensor:
+        """Where the object seems to be: [...,N,D] -> [...,N,Q], in units of PLACE_UNIT and a frame of its own."""
+        return z[..., : self.config.place_dim]
+
+    def doubt(self, z: Tensor) -> Tensor:
+        """Log variance of that place, large while something hides the object: [...,N,D] -> [...,N,1]."""
+        return z[..., self.config.place_dim : self.config.place_dim + 1]
+
     def scene(self, z: Tensor) -> Tensor:
         """The part of a latent that the pose does not explain: [...,N,D] -> [...,N,scene_dim]."""
-        return z[..., : self.config.scene_dim]
+        return self.appearance(z)[..., : self.config.scene_dim]
 
     def pose_part(self, z: Tensor) -> Tensor:
         """The part that the pose is read from: [...,N,D] -> [...,N,pose_dim]."""
-        return z[..., self.config.scene_dim :]
+        return self.appearance(z)[..., self.config.scene_dim :]
+
+    def appearance(self, z: Tensor) -> Tensor:
+        """Scene and pose together: [...,N,D] -> [...,N,scene_dim + pose_dim]."""
+        return z[..., self.config.place_dim + 1 :]
 
     def decode_proprio(self, z: Tensor) -> Tensor:
         """[...,N,D] -> [...,P] [m]."""
         out: Tensor = self.proprio_head(self.pose_part(z))
         return out
 
-    def locate(self, z: Tensor) -> Tensor:
-        """Where the hand would touch what is in the scene: [...,N,D] -> [...,P] [m]."""
-        out: Tensor = self.contact(self.scene(z))
-        return out
+    def locate(self, places: Tensor) -> Tensor:
+        """Places in the coordinates of the proprioception: [...,N,Q] -> [...,P] [m]."""
+        return self.tracker.locate(places[..., 0, :])
 
-    def rollout(self, z: Tensor, proprio: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents [E,B,K,H,N,D] of E members, poses [B,K,H,P]: candidates [B,K,H,A] from z [B,N,D], proprio [B,P]."""
+    def rollout(self, places: Tensor, proprio: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Places [E,B,K,H,N,Q] as E members see them and poses [B,K,H,P] after each action of candidates [B,K,H,A].
+
+        From places [B,N,Q] and proprio [B,P].
+        """
         found = [
-            rollout(cast(CompactPredictor, member), z[:, None], proprio[:, None], actions) for member in self.members
+            rollout(cast(CompactPredictor, member), places[:, None], proprio[:, None], actions)
+            for member in self.members
         ]
         return torch.stack([path for path, _ in found]), found[0][1]
 

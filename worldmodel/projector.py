@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+PLACE_UNIT = 0.05  # [m]
+DOUBT = (-8.0, 6.0)  # log of a place's variance, in squared units: from 1 mm to a metre
+
 
 class FeatureNorm(nn.Module):
     """Subtracts each position's mean over the data and divides by one global scale: what is left is content."""
@@ -38,7 +41,16 @@ class CompactProjector(nn.Module):
     The batch norm keeps every latent dimension at unit variance, so that the latents cannot shrink.
     """
 
-    def __init__(self, tokens: int, width: int, latent_dim: int, token_width: int = 32, hidden: int = 512) -> None:
+    def __init__(
+        self,
+        tokens: int,
+        width: int,
+        latent_dim: int,
+        token_width: int = 32,
+        hidden: int = 512,
+        *,
+        normalise: bool = True,
+    ) -> None:
         super().__init__()
         self.latent_tokens, self.latent_dim = 1, latent_dim
         self.reduce = nn.Linear(width, token_width)
@@ -52,7 +64,7 @@ class CompactProjector(nn.Module):
             nn.GELU(),
             nn.Linear(hidden, latent_dim),
         )
-        self.norm = nn.BatchNorm1d(latent_dim, affine=False)
+        self.norm: nn.Module = nn.BatchNorm1d(latent_dim, affine=False) if normalise else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """[B,T,M,F] -> [B,T,1,D]."""
@@ -60,6 +72,45 @@ class CompactProjector(nn.Module):
         tokens = F.gelu(self.reduce(features) + self.place)
         z: Tensor = self.norm(self.mlp(tokens.flatten(2)).flatten(0, 1))
         return z.reshape(batch, time, 1, self.latent_dim)
+
+
+class PlaceTracker(nn.Module):
+    """Where the object is, from all tokens, and how unsure that is: a hand in front of it hides it.
+
+    How it is learned without labels: worldmodel/training/tracking.py. Places are in units of PLACE_UNIT, in a frame
+    of their own; `locate` takes them to the robot's.
+    """
+
+    gain: Tensor
+    origin: Tensor
+
+    def __init__(
+        self, tokens: int, width: int, place_dim: int, proprio_dim: int, token_width: int = 32, hidden: int = 512
+    ) -> None:
+        super().__init__()
+        self.place_dim = place_dim
+        self.body = CompactProjector(tokens, width, place_dim, token_width, hidden, normalise=False)
+        self.doubts = CompactProjector(tokens, width, 1, token_width // 4, hidden // 8, normalise=False)
+        self.register_buffer("gain", PLACE_UNIT * torch.eye(place_dim, proprio_dim))
+        self.register_buffer("origin", torch.zeros(proprio_dim))
+
+    def calibrate(self, gain: Tensor, origin: Tensor) -> None:
+        """Take the affine map gain [Q,P], origin [P] from places to metres."""
+        self.gain.copy_(gain)
+        self.origin.copy_(origin)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B,T,M,F] -> [B,T,1,Q+1]: the place, and last the log of its variance, kept within DOUBT."""
+        return torch.cat([self.body(features).float(), self.doubt(features)], dim=-1)
+
+    def doubt(self, features: Tensor) -> Tensor:
+        """[B,T,M,F] -> [B,T,1,1]: log variance of the place, by a network of its own."""
+        out: Tensor = self.doubts(features).float().clamp(*DOUBT)
+        return out
+
+    def locate(self, places: Tensor) -> Tensor:
+        """[...,Q] -> [...,P] [m]."""
+        return places @ self.gain + self.origin
 
 
 class IdentityProjector(nn.Module):

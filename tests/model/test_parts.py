@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from worldmodel.belief import Belief
 from worldmodel.energy import Goal, GoalEnergy, latent_distance
 from worldmodel.errors import WorldModelError
 from worldmodel.predictor import CompactPredictor, Fourier, Kinematics
@@ -83,41 +84,56 @@ def test_latent_distances_are_zero_only_where_equal(kind: str) -> None:
     assert bool((latent_distance(kind, z, other) > 1e-3).all())  # type: ignore[arg-type]
 
 
-def nowhere(z: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(*z.shape[:-2], 3)
+def flat(places: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pad(places[..., 0, :], (0, 1))
+
+
+def goal_at(settled: bool) -> Goal:
+    return Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([settled]))
 
 
 def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
-    goal = Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([False]))
-    path = torch.zeros(2, 1, 1, 3, 1, 4)
-    path[0, ..., 0], path[1, ..., 0] = 1.0, 3.0  # one scene dimension of two, by 1 and by 3
+    path = torch.zeros(2, 1, 1, 3, 1, 2)
+    path[0, ..., 0], path[1, ..., 0] = 1.0, 3.0  # two members: the object is 1 and 3 from its goal
     poses = torch.zeros(1, 1, 3, 3)
     poses[..., 0] = 0.5
-    steps = 0.1 * torch.tensor([1.0, 9.0]) / 2 + 2.0 * 0.5 + 0.3 * 0.5  # latent, pose and approach; the place is met
+    steps = torch.tensor([1.0, 3.0]) + 0.3 * torch.tensor([0.5, 2.5]) + 2.0 * 0.5  # place, approach, pose
     costs = steps * (0.3 + 0.3 + 1.0)
     for pessimism in (0.0, 1.5):
-        energy = GoalEnergy(2, nowhere, latent_weight=0.1, approach_weight=0.3, proprio_weight=2.0, pessimism=pessimism)
+        energy = GoalEnergy(flat, approach_weight=0.3, proprio_weight=2.0, pessimism=pessimism)
         expected = costs.mean() + pessimism * costs.std(correction=0)
-        assert float(energy(path, poses, goal)) == pytest.approx(float(expected), rel=1e-5)
+        assert float(energy(path, poses, goal_at(False))) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_the_pose_part_of_a_latent_does_not_count_as_scene() -> None:
-    energy = GoalEnergy(2, nowhere, approach_weight=0.0, proprio_weight=0.0)
-    goal = Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([False]))
-    z = torch.tensor([[[0.0, 0.0, 5.0, -5.0]]])
-    assert float(energy.step(z, torch.ones(1, 3), goal)) == 0.0
+def test_a_settled_scene_leaves_the_pose_and_the_place() -> None:
+    energy = GoalEnergy(flat, approach_weight=0.2)
+    place, pose = torch.tensor([[[0.3, 0.4]]]), torch.tensor([[0.3, 0.0, 0.0]])
+    assert float(energy.step(place, pose, goal_at(True))) == pytest.approx(0.5 + 0.3, rel=1e-6)
+    assert float(energy.step(place, pose, goal_at(False))) == pytest.approx(0.5 + 0.2 * 0.4, rel=1e-6)
 
 
-def test_a_settled_scene_leaves_the_pose_and_the_latent() -> None:
-    energy = GoalEnergy(2, nowhere)
-    z, other = torch.zeros(2, 1, 4), torch.zeros(2, 1, 4)
-    other[1, 0, :2] = 2.0
-    settled = energy.settled(z, other)
-    assert settled.tolist() == [True, False]
-    goal = Goal(other, torch.zeros(2, 3), torch.zeros(2, 3), settled)
-    pose = torch.tensor([[0.3, 0.0, 0.0], [0.3, 0.0, 0.0]])
-    expected = [0.3, 0.2 * 4.0 + 0.15 * 0.3 + 0.1 * 0.3]
-    assert energy.step(z, pose, goal).tolist() == pytest.approx(expected, rel=1e-5)
+def test_a_hidden_object_is_believed_to_stay_and_a_seen_one_is_followed() -> None:
+    rest, clear, hidden = torch.zeros(1, 1, 2), torch.full((1, 1, 1), -4.0), torch.full((1, 1, 1), 4.0)
+    belief = Belief()
+    belief.update(rest, clear)
+    for _ in range(5):
+        belief.predict(rest.expand(4, 1, 1, 2))
+        place = belief.update(rest + 2.0, hidden)
+    assert float(place.norm()) < 0.2
+    belief.predict(place.expand(4, 1, 1, 2))
+    place = belief.update(rest + 2.0, clear)
+    assert float((place - 2.0).norm()) < 0.1, "a clear view far from the prediction wins at once"
+
+
+def test_belief_averages_what_it_sees() -> None:
+    generator = torch.Generator().manual_seed(0)
+    belief, noise = Belief(), 0.2
+    doubt = torch.full((500, 1, 1), 2.0 * float(np.log(noise)))
+    for _ in range(12):
+        seen = noise * torch.randn(500, 1, 2, generator=generator)
+        place = belief.update(seen, doubt)
+        belief.predict(place.expand(2, 500, 1, 2))
+    assert float(place.square().mean().sqrt()) < 0.8 * noise
 
 
 def test_penalties_agree_with_numpy() -> None:

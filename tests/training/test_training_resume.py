@@ -92,7 +92,7 @@ def trained(folder: Path, stop: bool) -> WorldModel:
     settings = TrainSettings(steps=65, batch_size=4, learning_rate=1e-3, seed=0, window=3, checkpoint_every=20)
     for attempt in range(2 if stop else 1):
         torch.manual_seed(attempt if stop and attempt else 0)
-        model = WorldModel(VJEPAEncoder(build_model(ARCHITECTURE, 0)), ModelConfig(3, 3, 4, 2, 4, 16, 2, 16, 1))
+        model = WorldModel(VJEPAEncoder(build_model(ARCHITECTURE, 0)), ModelConfig(3, 3, 2, 4, 2, 4, 16, 2, 16, 1))
         fit_statistics(model, data, data.split()[0])
         try:
             report = stop_at(50) if stop and attempt == 0 else nothing
@@ -106,16 +106,16 @@ def test_joint_training_resumes_exactly(tmp_path: Path) -> None:
     torch.manual_seed(0)
     whole, resumed = trained(tmp_path / "a", stop=False), trained(tmp_path / "b", stop=True)
     assert equal(weights_of(whole.projector), weights_of(resumed.projector))
-    assert equal(weights_of(whole.members[0]), weights_of(resumed.members[0]))
+    assert equal(weights_of(whole.inverse), weights_of(resumed.inverse))
 
 
 def test_refining_trains_every_member_and_resumes_exactly(tmp_path: Path) -> None:
-    data, z = table(), torch.randn(120, 1, 6, generator=torch.Generator().manual_seed(0))
+    data, z = table(), torch.randn(120, 1, 2, generator=torch.Generator().manual_seed(0))
     settings = {"batch_size": 8, "learning_rate": 1e-3, "window": 3, "seed": 0, "device": CPU, "checkpoint_every": 20}
     models = []
     for name in ("a", "b"):
         torch.manual_seed(0)
-        model = WorldModel(VJEPAEncoder(build_model(ARCHITECTURE, 0)), ModelConfig(3, 3, 4, 2, 4, 16, 2, 16, 1))
+        model = WorldModel(VJEPAEncoder(build_model(ARCHITECTURE, 0)), ModelConfig(3, 3, 2, 4, 2, 4, 16, 2, 16, 1))
         fit_statistics(model, data, data.split()[0])
         before = weights_of(model.members)
         folder = tmp_path / name

@@ -12,7 +12,7 @@ def model_card(name: str, report: Mapping[str, Any], data: Sequence[str]) -> str
     rows = "\n".join(
         f"| {key} | {value:.4f} |" for key, value in report["validation"].items() if isinstance(value, float)
     )
-    settings = json.dumps({key: report[key] for key in ("settings", "predictor", "objective")}, indent=2)
+    settings = json.dumps({key: report[key] for key in ("settings", "tracking", "predictor", "objective")}, indent=2)
     return f"""# {name}
 
 A world model for planning: frozen V-JEPA encoder, projector and latent dynamics, trained by this project on its own

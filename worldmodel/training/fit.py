@@ -79,7 +79,9 @@ def fit(
     """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a non-finite loss."""
     starts = table.window_starts(settings.window + 1, table.split()[0])
     target, decoder = _reconstruction(model, features)
-    parts = {**model.trainable(), "target": target, "decoder": decoder}
+    shaper = _shaper(model)
+    parts = {"shaper": shaper, "target": target, "decoder": decoder}
+    parts |= {name: model.trainable()[name] for name in ("projector", "proprio_head", "inverse")}
     for module in parts.values():
         module.to(device).train()
     parameters = [parameter for module in parts.values() for parameter in module.parameters()]
@@ -94,7 +96,7 @@ def fit(
         set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
         span = int(rng.integers(1, settings.window + 1))
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            terms = model_losses(model, decoder, target, batch[0], batch[1], batch[2], span)
+            terms = model_losses(model, shaper, decoder, target, batch[0], batch[1], batch[2], span)
         loss = weighted(terms, weights)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -112,6 +114,21 @@ def fit(
     bar.close()
     for module in parts.values():
         module.eval()
+
+
+def _shaper(model: WorldModel) -> CompactPredictor:
+    """The training-only dynamics of scene and pose: what cannot be predicted has no place in the latents."""
+    config = model.config
+    shaper = CompactPredictor(
+        config.scene_dim + config.pose_dim,
+        config.action_dim,
+        config.proprio_dim,
+        hidden=config.predictor_hidden,
+        blocks=config.predictor_blocks,
+    )
+    shaper.kinematics.load_state_dict(model.predictor.kinematics.state_dict())
+    shaper.fourier.load_state_dict(model.predictor.fourier.state_dict())
+    return shaper
 
 
 def _reconstruction(model: WorldModel, features: Array) -> tuple[FeatureTarget, SceneDecoder]:

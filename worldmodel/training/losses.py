@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from worldmodel.model import WorldModel
+from worldmodel.predictor import CompactPredictor
 from worldmodel.rollout import rollout
 from worldmodel.training.decoder import FeatureTarget, SceneDecoder
 
@@ -45,6 +47,7 @@ def dependence(scene: Tensor, pose: Tensor) -> Tensor:
 
 def model_losses(
     model: WorldModel,
+    shaper: CompactPredictor,
     decoder: SceneDecoder,
     target: FeatureTarget,
     features: Tensor,
@@ -54,26 +57,27 @@ def model_losses(
 ) -> dict[str, Tensor]:
     """The terms for normalised features [B,T,M,F] of windows with actions [B,T,A] and proprio [B,T,P].
 
-    rollout: squared error of every step of a rollout from the first frame, gradients on both sides.
+    rollout: squared error of every step of the shaper's rollout from the first frame, gradients on both sides.
     reconstruction: of the frozen features from scene latent and pose; it keeps the object in the latent.
     independence: correlation of the scene latent with the pose; it keeps the arm out of it.
     temporal: squared change from frame to frame, which gives distance a slope.
     inverse: the mean action between two frames `span` apart, from their latents.
     """
-    z = model.project(features).float()
+    z = model.projector(features).float()
+    latent = F.pad(z, (model.config.place_dim + 1, 0))  # the place is learned afterwards
     horizon = z.shape[1] - 1
-    path, _ = rollout(model.predictor, z[:, 0], proprio[:, 0], actions[:, :horizon])
-    scene, pose = model.scene(z)[..., 0, :], model.predictor.fourier(proprio)
+    path, _ = rollout(shaper, z[:, 0], proprio[:, 0], actions[:, :horizon])
+    scene, pose = model.scene(latent)[..., 0, :], shaper.fourier(proprio)
     moved = actions[:, :horizon].unfold(1, span, 1).mean(dim=-1)
     return {
         "rollout": (path.float() - z[:, 1:]).square().mean(),
         "reconstruction": (decoder(scene, pose).float() - target(features)).square().mean(),
         "independence": dependence(scene.flatten(0, 1), pose.flatten(0, 1)),
         "covariance": covariance_penalty(scene.flatten(0, 1)),
-        "pose_covariance": covariance_penalty(model.pose_part(z)[..., 0, :].flatten(0, 1)),
+        "pose_covariance": covariance_penalty(model.pose_part(latent)[..., 0, :].flatten(0, 1)),
         "temporal": (scene[:, 1:] - scene[:, :-1]).square().mean(),
         "inverse": (model.inverse(z[:, :-span], z[:, span:]).float() - moved).square().mean(),
-        "proprio": ((model.decode_proprio(z).float() - proprio) / model.proprio_head.std).square().mean(),
+        "proprio": ((model.decode_proprio(latent).float() - proprio) / model.proprio_head.std).square().mean(),
     }
 
 

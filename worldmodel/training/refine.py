@@ -1,6 +1,6 @@
-"""The second stage: an ensemble of dynamics on the finished, frozen latents, which are so small that training is cheap.
+"""The last stage: an ensemble of dynamics on the finished tracks, which are so small that training is cheap.
 
-Legend: N rows of the table, B windows per step, T frames of a window, D latent width.
+Legend: N rows of the table, B windows per step, T frames of a window, Q place dim.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -26,12 +27,14 @@ from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cos
 
 Array = NDArray[Any]
 
+NOISE = 0.1  # [place units]
+LINEAR = 0.3  # [place units] errors beyond it count linearly: a cube that flies off is not worth the whole network
 
-def eventful(model: WorldModel, z: Tensor, starts: Array, length: int) -> Array:
-    """Cumulative sampling shares [W] of windows in proportion to how much the scene changes over them."""
-    scene = model.scene(z).flatten(1)
-    change = (scene[starts + length - 1] - scene[starts]).square().sum(dim=1).numpy()
-    change = np.minimum(change, np.quantile(change, 0.98))
+
+def eventful(places: Tensor, starts: Array, length: int) -> Array:
+    """Cumulative sampling shares [W] of windows in proportion to how far the object goes over them."""
+    change = (places[starts + length - 1] - places[starts]).flatten(1).norm(dim=1).numpy()
+    change = np.minimum(change, np.quantile(change, 0.98)) + 1e-9
     total: Array = np.cumsum(change / change.sum())
     return total
 
@@ -39,7 +42,7 @@ def eventful(model: WorldModel, z: Tensor, starts: Array, length: int) -> Array:
 def refine(
     model: WorldModel,
     table: Table,
-    z: Tensor,
+    places: Tensor,
     *,
     steps: int,
     batch_size: int,
@@ -51,12 +54,14 @@ def refine(
     report: Callable[[dict[str, float]], None],
     checkpoint_every: int = 1000,
 ) -> None:
-    """Train every member in place on latents z [N,1,D], each on its own draws; half of the windows are eventful ones.
+    """Train every member in place on tracks [N,1,Q], each on its own draws; half of the windows are eventful ones.
+
+    The first place of a window gets noise, as large as what the filter leaves of it when the model drives.
 
     Resumes from the newest checkpoint in `folder`. Raises TrainingError for a loss that is not finite.
     """
     starts = table.window_starts(window + 1, table.split()[0])
-    shares = eventful(model, z, starts, window + 1)
+    shares = eventful(places, starts, window + 1)
     members = [cast(CompactPredictor, member) for member in model.members]
     model.members.to(device).train()
     optimizer = torch.optim.AdamW(model.members.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=1e-3)
@@ -72,10 +77,11 @@ def refine(
             picked = np.searchsorted(shares, rng.random(half)).clip(0, len(starts) - 1)
             picked = np.concatenate([picked, rng.integers(0, len(starts), batch_size - half)])
             rows = torch.from_numpy(starts[picked][:, None] + np.arange(window + 1))
-            batch = [z[rows].to(device), proprio[rows[:, 0]].to(device), actions[rows[:, :-1]].to(device)]
+            batch = [places[rows].to(device), proprio[rows[:, 0]].to(device), actions[rows[:, :-1]].to(device)]
+            noise = torch.from_numpy(rng.normal(size=batch[0][:, 0].shape).astype(np.float32)).to(device)
             with torch.autocast(device.type, dtype=torch.bfloat16):
-                path, _ = rollout(member, batch[0][:, 0], batch[1], batch[2])
-            losses.append((path.float() - batch[0][:, 1:]).square().mean())
+                path, _ = rollout(member, batch[0][:, 0] + NOISE * noise, batch[1], batch[2])
+            losses.append(F.smooth_l1_loss(path.float(), batch[0][:, 1:], beta=LINEAR))
         loss = torch.stack(losses).sum()
         value = float(loss.detach()) / len(members)
         if not math.isfinite(value):

@@ -25,12 +25,12 @@ from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.pretrain.fit import Metrics
 from worldmodel.storage import write_json
 from worldmodel.training.card import model_card
-from worldmodel.training.contact import fit_contact
 from worldmodel.training.device import choose_device
 from worldmodel.training.fit import TrainSettings, fit, fit_statistics
 from worldmodel.training.folder import resume_folder
 from worldmodel.training.losses import Weights
 from worldmodel.training.refine import refine
+from worldmodel.training.tracking import TrackSettings, fit_tracker
 from worldmodel.training.validate import latents, validate
 
 REPORT = "report.json"
@@ -49,6 +49,8 @@ def train(
     planning: Mapping[str, Any],
     window: int,
     steps: int,
+    track_steps: int,
+    track_rounds: int,
     refine_steps: int,
     batch_size: int,
     learning_rate: float,
@@ -63,16 +65,15 @@ def train(
     Raises DataError, EncoderError or TrainingError.
     """
     settings = TrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, window=window)
+    tracking = TrackSettings(steps=track_steps, rounds=track_rounds, learning_rate=learning_rate, seed=seed)
     folder, chosen = Path(out), choose_device(device)
     frozen = load_encoder(encoder)
     table, data_sha256 = load_table(list(data))
-    if len(table.window_starts(window + 1, table.split()[0])) == 0:
-        raise DataError(
-            f"expected episodes of at least {window + 1} frames for window={window}, got shorter ones in {data}"
-        )
+    _require_windows(table, window, data)
     fingerprint = parameters_sha256(frozen)
     identity = {
         "settings": {**dataclasses.asdict(settings), "refine_steps": refine_steps},
+        "tracking": dataclasses.asdict(tracking),
         "predictor": dict(predictor),
         "objective": dict(objective),
         "encoder_sha256": fingerprint,
@@ -85,11 +86,10 @@ def train(
         torch.manual_seed(seed)
         config = ModelConfig(table.actions.shape[1], table.proprio.shape[1], planning=dict(planning), **predictor)
         model = WorldModel(frozen, config, name=name)
-    features = cached_features(
-        model, table, Path(data[0]).resolve().parent / ".cache", fingerprint, data_sha256, chosen
-    )
+    cache = Path(data[0]).resolve().parent / ".cache"
+    features = cached_features(model, table, cache, fingerprint, data_sha256, chosen)
     fit_statistics(model, table, table.split()[0])
-    _two_stages(model, table, features, settings, Weights(**objective), refine_steps, folder, chosen)
+    _stages(model, table, features, (settings, tracking, refine_steps), Weights(**objective), folder, chosen)
     if parameters_sha256(frozen) != fingerprint:
         raise TrainingError("expected a frozen encoder, got one whose weights changed in training: report this")
     report = {**identity, "validation": validate(model, table, features), "machine": machine(chosen)}
@@ -100,39 +100,47 @@ def train(
     return report
 
 
-def _two_stages(
+def _require_windows(table: Table, window: int, data: Sequence[str]) -> None:
+    if len(table.window_starts(window + 1, table.split()[0])) == 0:
+        raise DataError(
+            f"expected episodes of at least {window + 1} frames for window={window}, got shorter ones in {list(data)}"
+        )
+
+
+def _stages(
     model: WorldModel,
     table: Table,
     features: np.ndarray[Any, Any],
-    settings: TrainSettings,
+    settings: tuple[TrainSettings, TrackSettings, int],
     weights: Weights,
-    refine_steps: int,
     folder: Path,
     device: torch.device,
 ) -> None:
-    """The latents together with one member of the dynamics; then all members on the finished latents."""
-    stages = [folder / CHECKPOINTS / name for name in ("joint", "refine")]
+    """What changes besides the arm; where the object is; how it moves."""
+    joint, tracking, refine_steps = settings
+    stages = [folder / CHECKPOINTS / name for name in ("joint", "track", "refine")]
     done = []
     for stage in stages:
         stage.mkdir(parents=True, exist_ok=True)
         done.append(max((int(path.name[5:]) for path in stage.glob("step-????????")), default=0))
-    fit(model, table, features, settings, weights, stages[0], device, Metrics(folder / "joint.jsonl", done[0]))
+    fit(model, table, features, joint, weights, stages[0], device, Metrics(folder / "joint.jsonl", done[0]))
     model.to("cpu")
-    z = latents(model, table, features, np.arange(len(table)))
-    pairs = fit_contact(model.contact, table, model.scene(z), steps=refine_steps, seed=settings.seed)
-    print(f"contact head: {pairs} pairs of a scene and the place where it next changed")
+    scene = model.scene(latents(model, table, features, np.arange(len(table))))
+    seen = Metrics(folder / "track.jsonl", done[1] * tracking.steps)
+    places = fit_tracker(model.tracker, table, features, scene, tracking, stages[1], device, seen)
+    model.to("cpu")
     refine(
         model,
         table,
-        z,
+        places,
         steps=refine_steps,
         batch_size=REFINE_BATCH,
-        learning_rate=settings.learning_rate,
+        learning_rate=joint.learning_rate,
         window=REFINE_WINDOW,
-        seed=settings.seed,
-        folder=stages[1],
+        seed=joint.seed,
+        folder=stages[2],
         device=device,
-        report=Metrics(folder / "refine.jsonl", done[1]),
+        report=Metrics(folder / "refine.jsonl", done[2]),
     )
     model.to("cpu")
 

@@ -67,10 +67,10 @@ def validate(model: WorldModel, table: Table, features: Array, horizon: int = 8)
     rows = rng.choice(starts, min(3000, len(starts)), replace=False)[:, None] + np.arange(horizon + 1)
     z0 = latents(model, table, features, rows[:, 0])
     proprio, actions = torch.from_numpy(table.proprio[rows]), torch.from_numpy(table.actions[rows])
-    path, _ = _roll(model, z0, proprio[:, 0], actions[:, :horizon])
+    path, poses = _roll(model, model.place(z0), proprio[:, 0], actions[:, :horizon])
     found: dict[str, float | None] = {
         "pose_now_m": _error(model.decode_proprio(z0), proprio[:, 0]),
-        f"pose_after_{horizon}_m": _error(model.decode_proprio(path[:, -1]), proprio[:, -1]),
+        f"pose_after_{horizon}_m": _error(poses[:, -1], proprio[:, -1]),
         f"pose_still_{horizon}_m": _error(proprio[:, 0], proprio[:, -1]),
     }
     truth = torch.from_numpy(table.privileged)
@@ -82,17 +82,17 @@ def validate(model: WorldModel, table: Table, features: Array, horizon: int = 8)
     if len(known) == 0 or int(pick.sum()) < 5:
         return {**found, "object_now_m": None, f"object_after_{horizon}_m": None, f"object_still_{horizon}_m": None}
     kept = known[np.abs(table.privileged[known]).max(axis=1) < 0.5]
-    probe = fit_probe(latents(model, table, features, kept), truth[kept])
+    probe = fit_probe(model.place(latents(model, table, features, kept)), truth[kept])
     with torch.no_grad():
-        found["object_now_m"] = _error(probe(z0[pick]), truth[rows[:, 0]][pick])
+        found["object_now_m"] = _error(probe(model.place(z0)[pick]), truth[rows[:, 0]][pick])
         found[f"object_after_{horizon}_m"] = _error(probe(path[pick, -1]), truth[rows[:, -1]][pick])
         found[f"object_still_{horizon}_m"] = _error(truth[rows[:, 0]][pick], truth[rows[:, -1]][pick])
     return found
 
 
 @torch.no_grad()
-def _roll(model: WorldModel, z: Tensor, proprio: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    path, poses = model.rollout(z, proprio, actions[:, None])
+def _roll(model: WorldModel, places: Tensor, proprio: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    path, poses = model.rollout(places, proprio, actions[:, None])
     return path.mean(dim=0)[:, 0], poses[:, 0]
 
 

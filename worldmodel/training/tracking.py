@@ -1,0 +1,295 @@
+"""Learns where the object is from the robot's own logs: no label, no camera calibration.
+
+An arm moves an object by touching it. So while the scene changes the object goes about where the hand goes, and while
+it does not the object rests, whatever the hand does:
+
+1. the tracker is fitted so that its output differs between two frames by the hand's path over the decisions between
+   them in which the scene changed;
+2. its tracks are smoothed, since an object rests most of the time and jumps now and then, and the tracker is fitted to
+   the smoothed tracks, which the hand's position no longer disturbs; again and again;
+3. scale and origin come from where the hand is while the object moves;
+4. a second, smaller network learns how far the tracker is from its smoothed tracks: a hand may hide the object.
+
+Legend: N rows of the table, M encoder tokens, F their width, Q place dim, B rows per step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.linalg import solveh_banded
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from worldmodel.data.table import Table
+from worldmodel.errors import TrainingError
+from worldmodel.projector import PLACE_UNIT, CompactProjector, PlaceTracker
+from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
+from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
+
+Array = NDArray[Any]
+
+QUIET, LOUD = 0.7, 0.95  # quantiles of the scene's change between which a change counts by degrees
+SPAN = 8  # decisions between the two frames of a pair
+MOVED = 0.06  # of the tracks' spread: a longer step is a jump rather than noise
+SWEEPS = 15  # of the re-weighted smoothing
+HOLD = 0.1  # heavy: while the tracker is fitted, noise does more harm than lag
+GENTLE = 0.01  # the same for the final tracks, which must not lag behind a push
+REACH, ALONE = 0.13, 100.0  # [m] beyond which a hand moves nothing, and the weight of a link while it is that far
+NARROW = 0.2  # errors of a place beyond this many units weigh linearly
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """steps: optimiser steps of each of the 2 + rounds fits. batch_size: frames per step, twice as many in pairs."""
+
+    steps: int
+    rounds: int
+    learning_rate: float
+    seed: int
+    batch_size: int = 384
+
+
+def within(table: Table) -> Array:
+    """Which rows are followed by a row of the same episode: bool [N]."""
+    same: Array = np.append(table.episode[1:] == table.episode[:-1], False)
+    return same
+
+
+def touched(table: Table, scene: Tensor) -> Array:
+    """How surely the scene changed in the decision that leaves each row, 0 to 1: scene latents [N,1,D] -> [N]."""
+    inside = within(table)
+    change = np.zeros(len(table))
+    change[:-1] = (scene[1:] - scene[:-1]).flatten(1).square().sum(dim=1).numpy()
+    low, high = np.quantile(change[inside], [QUIET, LOUD])
+    sure: Array = np.clip((change - low) / max(high - low, 1e-9), 0.0, 1.0) * inside
+    return sure
+
+
+def smooth(
+    tracks: Array,
+    precision: Array,
+    inside: Array,
+    apart: Callable[[Array], Array] | None = None,
+    hold: float = HOLD,
+) -> Array:
+    """Tracks [N,Q] of things that rest or jump, seen more or less precisely [N]; nothing links rows across episodes.
+
+    A random walk with heavy-tailed steps (Geman and McClure 1987), by re-weighted least squares.
+    inside: bool [N], see `within`. apart: the hand's distance [m] from tracks [N,Q]; nothing moves by itself.
+    hold: weight of a link for a step of one unit squared, beside 1 for a frame.
+    """
+    small = (MOVED * float(tracks.std())) ** 2 + 1e-12
+    links = np.where(inside, 10.0, 0.0)
+    found = tracks.astype(np.float64)
+    for _ in range(SWEEPS):
+        banded = np.zeros((2, len(tracks)))
+        banded[1] = precision + links
+        banded[1, 1:] += links[:-1]
+        banded[0, 1:] = -links[:-1]
+        found = solveh_banded(banded, tracks * precision[:, None].astype(np.float64))
+        steps = np.zeros(len(tracks))
+        steps[:-1] = np.square(found[1:] - found[:-1]).sum(axis=1)
+        links = hold / (steps + small)
+        if apart is not None:
+            alone = apart(found) > REACH
+            links[:-1] = np.where(alone[:-1] & alone[1:], ALONE, links[:-1])
+        links = np.where(inside, links, 0.0)
+    return found.astype(np.float32)
+
+
+def precisions(doubt: Array) -> Array:
+    """How much each frame counts, from its log variance [N]: 1 in the middle, next to nothing for hidden objects."""
+    share: Array = np.exp(np.clip(np.median(doubt) - doubt, -6.0, 1.0)).astype(np.float64)
+    return share
+
+
+def _fit(
+    part: nn.Module,
+    draw: Callable[[np.random.Generator], Tensor],
+    settings: TrackSettings,
+    stage: int,
+    report: Callable[[dict[str, float]], None],
+) -> torch.optim.Optimizer:
+    """One of the fits, from a fresh optimiser."""
+    optimizer = torch.optim.AdamW(part.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=1e-3)
+    bar = tqdm(total=settings.steps, unit="step", desc=f"track {stage}/{settings.rounds + 1}", mininterval=1.0)
+    for step in range(settings.steps):
+        loss = draw(step_rng(settings.seed + 1000 * (stage + 1), step))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(f"expected a finite loss, got {value} at step {step}: lower learning_rate")
+        set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(part.parameters(), 5.0)
+        optimizer.step()
+        bar.update()
+        if step % 50 == 0:
+            report({"step": stage * settings.steps + step, "track": value})
+            bar.set_postfix(loss=f"{value:.4f}")
+    bar.close()
+    return optimizer
+
+
+def _read(features: Array, rows: Array, device: torch.device) -> Tensor:
+    return torch.from_numpy(features[rows.ravel()]).float().to(device).reshape(*rows.shape, *features.shape[1:])
+
+
+def _seen(part: nn.Module, features: Array, rows: Array, device: torch.device) -> Tensor:
+    """What a part of the tracker says of rows [B,T]: [B,T,Q] or [B,T,1], from products in bf16."""
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        found: Tensor = part(_read(features, rows, device))[:, :, 0]
+    return found.float()
+
+
+@torch.no_grad()
+def track(part: nn.Module, features: Array, device: torch.device) -> Array:
+    """The same of all rows: float32 [N,...]."""
+    chunks = [np.arange(start, min(start + 512, len(features)))[:, None] for start in range(0, len(features), 512)]
+    return np.concatenate([part(_read(features, rows, device))[:, 0, 0].float().cpu().numpy() for rows in chunks])
+
+
+def fit_tracker(
+    tracker: PlaceTracker,
+    table: Table,
+    features: Array,
+    scene: Tensor,
+    settings: TrackSettings,
+    folder: Path,
+    device: torch.device,
+    report: Callable[[dict[str, float]], None],
+) -> Tensor:
+    """Train in place on features [N,M,F] and scene latents [N,1,D]; returns the object's smoothed tracks [N,1,Q].
+
+    Resumes after the newest finished fit in `folder`.
+    """
+    training, inside = table.window_starts(1, table.split()[0]), within(table)
+    sure = touched(table, scene)
+    tracker.to(device).train()
+    idle = torch.optim.AdamW(tracker.parameters(), lr=0.0)
+    state = load_checkpoint(folder, {"tracker": tracker}, idle)
+    for stage in range(0 if state is None else int(state["step"]), settings.rounds + 2):
+        part: nn.Module = tracker.body
+        if stage == 0:
+            loss = _displacement_loss(tracker, table, features, sure, settings, device)
+        elif stage <= settings.rounds:
+            seen = track(tracker.body, features, device)
+            wanted = torch.from_numpy(smooth(seen, np.ones(len(seen)), inside)).to(device)
+            _start_anew(tracker.body, settings.seed + stage)
+            loss = _place_loss(tracker, features, wanted, training, settings, device)
+        else:
+            part, seen = tracker.doubts, track(tracker.body, features, device)
+            error = seen - _tracks(tracker, table, seen, np.ones(len(seen)))
+            loss = _doubt_loss(tracker, features, torch.from_numpy(error).to(device), training, settings, device)
+        optimizer = _fit(part, loss, settings, stage, report)
+        save_checkpoint(folder, stage + 1, {"tracker": tracker}, optimizer, {})
+    tracker.eval()
+    seen = track(tracker, features, device)
+    return torch.from_numpy(_tracks(tracker, table, seen[:, :-1], precisions(seen[:, -1])))[:, None]
+
+
+def _start_anew(body: nn.Module, seed: int) -> None:
+    """Forget everything: what a tracker wrongly reads from the hand would otherwise survive in its weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in body.modules():
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                module.reset_parameters()
+            if isinstance(module, CompactProjector):
+                nn.init.zeros_(module.place)
+
+
+def _tracks(tracker: PlaceTracker, table: Table, seen: Array, precision: Array) -> Array:
+    """Smoothed tracks [N,Q] of what is seen [N,Q]; calibrates the tracker on them."""
+    inside = within(table)
+
+    def apart(tracks: Array) -> Array:
+        places = tracks @ tracker.gain.cpu().numpy() + tracker.origin.cpu().numpy()
+        distance: Array = np.linalg.norm(table.proprio - places, axis=1)
+        return distance
+
+    tracks = smooth(seen, precision, inside)
+    for _ in range(2):
+        _calibrate(tracker, table, tracks, inside)
+        tracks = smooth(seen, precision, inside, apart, GENTLE)
+    return tracks
+
+
+def _displacement_loss(
+    tracker: PlaceTracker, table: Table, features: Array, sure: Array, settings: TrackSettings, device: torch.device
+) -> Callable[[np.random.Generator], Tensor]:
+    """Pairs of frames, those between which something happened more often."""
+    starts = table.window_starts(SPAN + 1, table.split()[0])
+    hand = table.proprio[:, : tracker.place_dim].astype(np.float64) / PLACE_UNIT
+    steps = np.zeros_like(hand)
+    steps[:-1] = (hand[1:] - hand[:-1]) * sure[:-1, None]
+    path = np.concatenate([np.zeros((1, hand.shape[1])), np.cumsum(steps, axis=0)])
+    wanted = torch.from_numpy((path[starts + SPAN] - path[starts]).astype(np.float32)).to(device)
+    total = np.concatenate([[0.0], np.cumsum(sure)])
+    shares = np.cumsum(0.3 + (total[starts + SPAN] - total[starts] > 0))
+    shares /= shares[-1]
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        picked = np.searchsorted(shares, rng.random(settings.batch_size // 2)).clip(0, len(starts) - 1)
+        places = _seen(tracker.body, features, starts[picked][:, None] + np.array([0, SPAN]), device)
+        return F.smooth_l1_loss(places[:, 1] - places[:, 0], wanted[torch.from_numpy(picked)], beta=0.3)
+
+    return loss
+
+
+def _place_loss(
+    tracker: PlaceTracker,
+    features: Array,
+    wanted: Tensor,
+    rows: Array,
+    settings: TrackSettings,
+    device: torch.device,
+) -> Callable[[np.random.Generator], Tensor]:
+    def loss(rng: np.random.Generator) -> Tensor:
+        picked = np.sort(rng.choice(rows, settings.batch_size))
+        places = _seen(tracker.body, features, picked[:, None], device)[:, 0]
+        return F.smooth_l1_loss(places, wanted[torch.from_numpy(picked)], beta=NARROW)
+
+    return loss
+
+
+def _doubt_loss(
+    tracker: PlaceTracker,
+    features: Array,
+    error: Tensor,
+    rows: Array,
+    settings: TrackSettings,
+    device: torch.device,
+) -> Callable[[np.random.Generator], Tensor]:
+    """Negative log likelihood of the errors [N,Q] under a Gaussian whose variance is learned (Nix and Weigend 1994)."""
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        picked = np.sort(rng.choice(rows, settings.batch_size))
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            doubt = tracker.doubt(_read(features, picked[:, None], device))[:, 0, 0, 0]
+        squared = error[torch.from_numpy(picked)].square().mean(dim=-1)
+        return 0.5 * (squared * (-doubt).exp() + doubt).mean()
+
+    return loss
+
+
+def _calibrate(tracker: PlaceTracker, table: Table, tracks: Array, inside: Array) -> None:
+    """Scale and origin [m] by least squares of the hand's place on the tracks, over decisions that move the object."""
+    step = np.zeros(len(tracks))
+    step[:-1] = np.linalg.norm(tracks[1:] - tracks[:-1], axis=1)
+    moving = np.flatnonzero(inside & (step > MOVED * tracks.std()))
+    if len(moving) <= 10 * tracker.place_dim:
+        return
+    hand = 0.5 * (table.proprio[moving] + table.proprio[moving + 1])
+    known = np.concatenate([tracks[moving], np.ones((len(moving), 1))], axis=1)
+    solution = np.linalg.lstsq(known, hand, rcond=None)[0].astype(np.float32)
+    tracker.calibrate(torch.from_numpy(solution[:-1]), torch.from_numpy(solution[-1]))
