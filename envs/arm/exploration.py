@@ -72,7 +72,8 @@ class Meddle:
         if np.abs(away).max() < 0.01 or self._left <= 0:
             self._draw()
         action = np.clip(away / STEP, -self._speed, self._speed) + self._noise * self._rng.normal(size=3)
-        return np.clip(action, -1.0, 1.0)
+        clipped: Array = np.clip(action, -1.0, 1.0)
+        return clipped
 
 
 class Push:
