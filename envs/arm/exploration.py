@@ -32,39 +32,27 @@ class OrnsteinUhlenbeck:
         return np.clip(self._state, -1.0, 1.0)
 
 
-class MoveTo:
-    """Visits random places of the workspace, at random speeds, with noise."""
+class Visit:
+    """Goes to one place after another, at random speeds, with noise, and leaves each after a while."""
 
-    def __init__(self, rng: np.random.Generator, pinch: Reading) -> None:
-        self._rng, self._pinch = rng, pinch
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        pinch: Reading,
+        place: Reading,
+        *,
+        slowest: float = 0.4,
+        noisiest: float = 0.3,
+        patience: tuple[int, int] = (4, 12),
+    ) -> None:
+        self._rng, self._pinch, self._place = rng, pinch, place
+        self._slowest, self._noisiest, self._patience = slowest, noisiest, patience
         self._draw()
 
     def _draw(self) -> None:
-        self._target = self._rng.uniform(WORKSPACE_LOW, WORKSPACE_HIGH)
-        self._speed, self._noise = self._rng.uniform(0.4, 1.0), self._rng.uniform(0.0, 0.3)
-        self._left = int(self._rng.integers(4, 12))
-
-    def __call__(self) -> Array:
-        away = self._target - self._pinch()
-        self._left -= 1
-        if np.abs(away).max() < 0.01 or self._left <= 0:
-            self._draw()
-        action = np.clip(away / STEP, -self._speed, self._speed) + self._noise * self._rng.normal(size=3)
-        return np.clip(action, -1.0, 1.0)
-
-
-class Meddle:
-    """Goes to and fro between random places close to the object, at any height: beside it, onto it, against it."""
-
-    def __init__(self, rng: np.random.Generator, pinch: Reading, object_position: Reading) -> None:
-        self._rng, self._pinch, self._object = rng, pinch, object_position
-        self._draw()
-
-    def _draw(self) -> None:
-        away = np.array([*self._rng.uniform(-NEAR, NEAR, 2), self._rng.uniform(-0.005, 0.09)])
-        self._target = np.clip(self._object() + away, WORKSPACE_LOW, WORKSPACE_HIGH)
-        self._speed, self._noise = self._rng.uniform(0.3, 1.0), self._rng.uniform(0.0, 0.4)
-        self._left = int(self._rng.integers(1, 7))
+        self._target = self._place()
+        self._speed, self._noise = self._rng.uniform(self._slowest, 1.0), self._rng.uniform(0.0, self._noisiest)
+        self._left = int(self._rng.integers(*self._patience))
 
     def __call__(self) -> Array:
         away = self._target - self._pinch()
@@ -74,6 +62,22 @@ class Meddle:
         action = np.clip(away / STEP, -self._speed, self._speed) + self._noise * self._rng.normal(size=3)
         clipped: Array = np.clip(action, -1.0, 1.0)
         return clipped
+
+
+def roam(rng: np.random.Generator, pinch: Reading) -> Visit:
+    """Visits places all over the workspace."""
+    return Visit(rng, pinch, lambda: rng.uniform(WORKSPACE_LOW, WORKSPACE_HIGH))
+
+
+def meddle(rng: np.random.Generator, pinch: Reading, object_position: Reading) -> Visit:
+    """Goes to and fro between places close to the object, at any height: beside it, onto it, against it."""
+
+    def close() -> Array:
+        away = np.array([*rng.uniform(-NEAR, NEAR, 2), rng.uniform(-0.005, 0.09)])
+        place: Array = np.clip(object_position() + away, WORKSPACE_LOW, WORKSPACE_HIGH)
+        return place
+
+    return Visit(rng, pinch, close, slowest=0.3, noisiest=0.4, patience=(1, 7))
 
 
 class Push:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW
-from envs.arm.exploration import CLEAR, Meddle, Mixture, MoveTo, OrnsteinUhlenbeck, Push
+from envs.arm.exploration import CLEAR, Mixture, OrnsteinUhlenbeck, Push, meddle, roam
 from envs.arm.jaco import JacoEnv
 from envs.arm.scene import CUBE_HALF, add_cube
 from envs.errors import PhysicsDiverged, SceneError
@@ -115,8 +115,8 @@ class JacoPush(JacoEnv):
     def exploration_policy(self, rng: np.random.Generator) -> Policy:
         makers: list[Callable[[], Policy]] = [
             lambda: OrnsteinUhlenbeck(rng),
-            lambda: MoveTo(rng, self.pinch),
-            lambda: Meddle(rng, self.pinch, self.cube),
+            lambda: roam(rng, self.pinch),
+            lambda: meddle(rng, self.pinch, self.cube),
             lambda: Push(rng, self.pinch, self.cube),
         ]
         return Mixture(rng, makers, [0.1, 0.05, 0.35, 0.5])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW
-from envs.arm.exploration import Mixture, MoveTo, OrnsteinUhlenbeck
+from envs.arm.exploration import Mixture, OrnsteinUhlenbeck, roam
 from envs.arm.jaco import JacoEnv
 from envs.goal_env import Policy
 
@@ -46,4 +46,4 @@ class JacoReach(JacoEnv):
         return np.asarray(np.linalg.norm(pinch - self._goal_position, axis=-1))
 
     def exploration_policy(self, rng: np.random.Generator) -> Policy:
-        return Mixture(rng, [lambda: OrnsteinUhlenbeck(rng), lambda: MoveTo(rng, self.pinch)], [0.5, 0.5])
+        return Mixture(rng, [lambda: OrnsteinUhlenbeck(rng), lambda: roam(rng, self.pinch)], [0.5, 0.5])

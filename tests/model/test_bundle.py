@@ -8,26 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_encoder import ARCHITECTURE
 
 from worldmodel.bundle import load, save
 from worldmodel.encoders import VJEPAEncoder, load_encoder
 from worldmodel.errors import BundleError, ConfigError, EncoderError, WorldModelError
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.pretrain.vjepa import build_model
-
-ARCHITECTURE = {
-    "crop_size": 32,
-    "patch_size": 16,
-    "tubelet_size": 2,
-    "frames_per_clip": 2,
-    "hidden_size": 24,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "pred_hidden_size": 12,
-    "pred_num_hidden_layers": 1,
-    "pred_num_attention_heads": 1,
-    "pred_num_mask_tokens": 1,
-}
 
 
 def tiny_model() -> WorldModel:
@@ -135,6 +122,6 @@ def test_the_encoder_is_frozen_and_resizes_pictures(folder: Path) -> None:
     assert not encoder.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     out = encoder(torch.from_numpy(frames(2))[:, None])
-    assert out.shape == (2, 1, 4, 24)
+    assert out.shape == (2, 1, 16, 24)
     with pytest.raises(EncoderError, match="expected uint8 frames"):
         encoder(torch.rand(1, 1, 32, 32, 3))

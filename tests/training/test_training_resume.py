@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_encoder import ARCHITECTURE
 
 from worldmodel.data.table import Table
 from worldmodel.encoders import VJEPAEncoder
@@ -25,19 +26,6 @@ from worldmodel.training.losses import Weights
 from worldmodel.training.refine import refine
 from worldmodel.training.schedule import warmup_cosine
 
-ARCHITECTURE = {
-    "crop_size": 32,
-    "patch_size": 8,
-    "tubelet_size": 2,
-    "frames_per_clip": 2,
-    "hidden_size": 24,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "pred_hidden_size": 12,
-    "pred_num_hidden_layers": 1,
-    "pred_num_attention_heads": 1,
-    "pred_num_mask_tokens": 1,
-}
 CPU = torch.device("cpu")
 
 

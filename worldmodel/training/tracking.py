@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from worldmodel.data.table import Table
 from worldmodel.errors import TrainingError
-from worldmodel.projector import PLACE_UNIT, CompactProjector, PlaceTracker
+from worldmodel.projector import DOUBT, PLACE_UNIT, CompactProjector, PlaceTracker
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
 
@@ -185,11 +185,12 @@ def fit_tracker(
             seen = track(tracker.body, features, device)
             wanted = torch.from_numpy(smooth(seen, np.ones(len(seen)), inside)).to(device)
             _start_anew(tracker.body, settings.seed + stage)
-            loss = _place_loss(tracker, features, wanted, training, settings, device)
+            loss = _frame_loss(part, features, wanted, _place_criterion, training, settings, device)
         else:
             part, seen = tracker.doubts, track(tracker.body, features, device)
             error = seen - _tracks(tracker, table, seen, np.ones(len(seen)))
-            loss = _doubt_loss(tracker, features, torch.from_numpy(error).to(device), training, settings, device)
+            wanted = torch.from_numpy(error).to(device)
+            loss = _frame_loss(part, features, wanted, _doubt_criterion, training, settings, device)
         optimizer = _fit(part, loss, settings, stage, report)
         save_checkpoint(folder, stage + 1, {"tracker": tracker}, optimizer, {})
     tracker.eval()
@@ -246,40 +247,32 @@ def _displacement_loss(
     return loss
 
 
-def _place_loss(
-    tracker: PlaceTracker,
+def _frame_loss(
+    part: nn.Module,
     features: Array,
     wanted: Tensor,
+    criterion: Callable[[Tensor, Tensor], Tensor],
     rows: Array,
     settings: TrackSettings,
     device: torch.device,
 ) -> Callable[[np.random.Generator], Tensor]:
+    """What a part of the tracker says of single frames, against what is wanted of them [N,Q]."""
+
     def loss(rng: np.random.Generator) -> Tensor:
         picked = np.sort(rng.choice(rows, settings.batch_size))
-        places = _seen(tracker.body, features, picked[:, None], device)[:, 0]
-        return F.smooth_l1_loss(places, wanted[torch.from_numpy(picked)], beta=NARROW)
+        return criterion(_seen(part, features, picked[:, None], device)[:, 0], wanted[torch.from_numpy(picked)])
 
     return loss
 
 
-def _doubt_loss(
-    tracker: PlaceTracker,
-    features: Array,
-    error: Tensor,
-    rows: Array,
-    settings: TrackSettings,
-    device: torch.device,
-) -> Callable[[np.random.Generator], Tensor]:
-    """Negative log likelihood of the errors [N,Q] under a Gaussian whose variance is learned (Nix and Weigend 1994)."""
+def _place_criterion(places: Tensor, wanted: Tensor) -> Tensor:
+    return F.smooth_l1_loss(places, wanted, beta=NARROW)
 
-    def loss(rng: np.random.Generator) -> Tensor:
-        picked = np.sort(rng.choice(rows, settings.batch_size))
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            doubt = tracker.doubt(_read(features, picked[:, None], device))[:, 0, 0, 0]
-        squared = error[torch.from_numpy(picked)].square().mean(dim=-1)
-        return 0.5 * (squared * (-doubt).exp() + doubt).mean()
 
-    return loss
+def _doubt_criterion(doubt: Tensor, error: Tensor) -> Tensor:
+    """Negative log likelihood of errors [B,Q] under a Gaussian of log variance [B,1] (Nix and Weigend 1994)."""
+    doubt = doubt.clamp(*DOUBT)
+    return 0.5 * (error.square().mean(dim=-1, keepdim=True) * (-doubt).exp() + doubt).mean()
 
 
 def _calibrate(tracker: PlaceTracker, table: Table, tracks: Array, inside: Array) -> None:
