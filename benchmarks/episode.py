@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ class Episode:
     distances_m: true distance [m] at the start and after every decision. energies: the agent's, before every decision.
     seconds: wall time [s] of each `act` call, which served `parallel` episodes at once.
     candidate_steps, model_calls: what the planner spent in each of those calls, where it says so.
+    stood_still, blocked: decisions in which the agent chose to, and in which its guardrails left it nothing else.
+    trespasses: decisions in which the hand was where it must not be; None where nothing is forbidden.
     error: why the episode failed, one line; its rates are False and its final distance is None.
     """
 
@@ -43,6 +46,8 @@ class Episode:
     model_calls: list[int] = field(default_factory=list)
     candidate_steps: list[int] = field(default_factory=list)
     stood_still: int = 0
+    blocked: int = 0
+    trespasses: int | None = None
     error: str | None = None
 
     def line(self) -> dict[str, Any]:
@@ -61,18 +66,24 @@ class Episode:
             "model_calls": self.model_calls,
             "candidate_steps": self.candidate_steps,
             "stood_still": self.stood_still,
+            "blocked": self.blocked,
+            "trespasses": self.trespasses,
             "error": self.error,
         }
 
 
 @dataclass
 class Trace:
-    """What the video shows: the goal, camera pictures, planned paths [px] from the present position on, and success."""
+    """What the video shows: the goal, camera pictures, planned paths [px] from the present position on, and success.
+
+    boxes: edges [12,2,2] [px] of the boxes to keep out of.
+    """
 
     goal: NDArray[np.uint8]
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
     paths: list[NDArray[np.float64] | None] = field(default_factory=list)
     success: list[bool] = field(default_factory=list)
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)
 
 
 def one_line(where: str, error: BaseException | str) -> str:
@@ -110,6 +121,8 @@ class Lane:
             if self._traced:
                 self.trace = Trace(goal=self.goal)
             self._take(observation, info)
+            if self.trace is not None and "keep_out" in self.observation:
+                self.trace.boxes = [self._edges(box) for box in self.observation["keep_out"].astype(np.float64)]
         except Exception as error:
             self.fail("environment at reset", error)
 
@@ -123,6 +136,8 @@ class Lane:
             self.episode.candidate_steps.append(int(decision.plan.diagnostics.candidate_steps))
         if decision.held is not None:
             self.episode.stood_still += bool(decision.held[index])
+        if decision.blocked is not None:
+            self.episode.blocked += bool(decision.blocked[index])
         if self.trace is not None:
             path = None if decision.path is None else decision.path[index].detach().cpu().double().numpy()
             self.trace.paths.append(self._on_camera(path))
@@ -181,7 +196,9 @@ class Lane:
         elif not np.isfinite(observation["proprio"]).all():
             self.fail(where, "the proprioception is not finite")
         else:
-            self.observation = {name: np.array(observation[name], copy=True) for name in ("pixels", "proprio")}
+            self.observation = {name: np.array(value, copy=True) for name, value in observation.items()}
+            if "trespass" in info:
+                self.episode.trespasses = (self.episode.trespasses or 0) + bool(info["trespass"])
             self._record(distance, bool(info["success"]))
 
     def _record(self, distance: float, success: bool) -> None:
@@ -199,7 +216,16 @@ class Lane:
         """Planned positions [H,3] [m] as pixels [H+1,2] of the camera picture, the present position first."""
         if path is None or not np.isfinite(path).all():
             return None
-        points = np.concatenate([self.observation["proprio"][None, :3].astype(np.float64), path[:, :3]])
+        return self._pixels(np.concatenate([self.observation["proprio"][None, :3].astype(np.float64), path[:, :3]]))
+
+    def _edges(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The edges of a box [2,3] [m] as pixels [12,2,2] of the camera picture."""
+        corners = [np.array(corner) for corner in itertools.product(*zip(*box, strict=True))]
+        ends = [(a, b) for a, b in itertools.combinations(corners, 2) if (a != b).sum() == 1]
+        return self._pixels(np.array(ends).reshape(-1, 3)).reshape(-1, 2, 2)
+
+    def _pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points [N,3] [m] as pixels [N,2] of the camera picture."""
         scale = CAMERA_SIDE / self.observation["pixels"].shape[0]
         pixels: NDArray[np.float64] = np.asarray(self._inner.project(points), dtype=np.float64) * scale
         return pixels

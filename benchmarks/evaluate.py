@@ -91,7 +91,7 @@ def _run(lanes: list[Lane], agent: Agent, seeds: list[int], on_decision: OnDecis
 
 def _act(agent: Agent, batch: list[Lane]) -> tuple[NDArray[Any], float]:
     """Actions [B,A] and the seconds the agent took; it gets arrays of its own."""
-    observations = {name: np.stack([lane.observation[name] for lane in batch]) for name in ("pixels", "proprio")}
+    observations = {name: np.stack([lane.observation[name] for lane in batch]) for name in batch[0].observation}
     started = time.perf_counter()
     actions = np.asarray(agent.act(observations))
     seconds = time.perf_counter() - started

@@ -51,6 +51,8 @@ def summarise(lines: Sequence[Line], goal_known: bool) -> dict[str, Any]:
         "candidate_steps_per_decision": _mean(
             [count / line["parallel"] for line in lines for count in line["candidate_steps"]]
         ),
+        "blocked_decisions": sum(line["blocked"] for line in lines),
+        "trespasses": _total([line["trespasses"] for line in lines]),
         "failures": [{"seed": line["seed"], "error": line["error"]} for line in lines if line["error"] is not None],
     }
 
@@ -70,6 +72,7 @@ def table(summary: Mapping[str, Any]) -> str:
         ("held", _rate_text(summary, "held", "held_rate", "held_ci95")),
         ("final distance", f"median {_unit(distance['median'], 100, 'cm')}, mean {_unit(distance['mean'], 100, 'cm')}"),
         ("per decision", f"p50 {_unit(seconds['p50'], 1, 's')}, p95 {_unit(seconds['p95'], 1, 's')}"),
+        *([] if summary["trespasses"] is None else [("trespasses", _trespass_text(summary))]),
         ("failures", str(len(summary["failures"]))),
     ]
     head = (
@@ -98,6 +101,15 @@ def _rate_text(summary: Mapping[str, Any], count: str, rate: str, interval: str)
 
 def _unit(value: float | None, factor: float, unit: str) -> str:
     return "-" if value is None else f"{factor * value:.3g} {unit}"
+
+
+def _trespass_text(summary: Mapping[str, Any]) -> str:
+    return f"{summary['trespasses']} decisions; {summary['blocked_decisions']} more in which no plan was allowed"
+
+
+def _total(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ SIDE, GAP, HEADER, LABEL = 384, 20, 52, 26  # [px]
 WIDTH, HEIGHT = 4 * GAP + 2 * SIDE + 432, HEADER + LABEL + SIDE + GAP
 BACKGROUND, FAILED = "#0d141b", "#f85149"
 PATH_NEAR, PATH_FAR = (255, 214, 10, 255), (255, 90, 40, 70)  # RGBA of the first and the last planned step
+FORBIDDEN = (248, 81, 73, 230)  # RGBA
 FRAMES_PER_SECOND = 10
 FRAMES_PER_DECISION = 3  # shown at two thirds of real time
 LAST_FRAME_SECONDS = 1
@@ -75,7 +76,7 @@ def compose(episode: Episode, trace: Trace, caption: Caption) -> Iterator[NDArra
     for index, pixels in enumerate(trace.frames):
         picture = base.copy()
         path = trace.paths[index] if index < len(trace.paths) else None
-        picture.paste(_camera(pixels, path), (GAP, HEADER + LABEL))
+        picture.paste(_camera(pixels, path, trace.boxes), (GAP, HEADER + LABEL))
         picture.paste(chart.at(index), (3 * GAP + 2 * SIDE, HEADER + LABEL))
         _status(ImageDraw.Draw(picture), episode, trace, caption, index)
         yield np.asarray(picture)
@@ -99,20 +100,26 @@ def _base(episode: Episode, trace: Trace, caption: Caption) -> Image.Image:
     return picture
 
 
-def _camera(pixels: NDArray[np.uint8], path: NDArray[np.float64] | None) -> Image.Image:
-    """The camera picture with the planned path [H+1,2] [px] fading towards the horizon."""
+def _camera(
+    pixels: NDArray[np.uint8], path: NDArray[np.float64] | None, boxes: Sequence[NDArray[np.float64]]
+) -> Image.Image:
+    """The camera picture with the edges of forbidden boxes and the planned path [H+1,2] [px], fading with time."""
     picture = _scaled(pixels, SIDE)
-    if path is None:
+    if path is None and not boxes:
         return picture
     layer = Image.new("RGBA", (SIDE * OVERSAMPLE, SIDE * OVERSAMPLE), (*PATH_FAR[:3], 0))
     draw = ImageDraw.Draw(layer)
-    points = [(float(x), float(y)) for x, y in path * (SIDE / pixels.shape[0] * OVERSAMPLE)]
+    scale = SIDE / pixels.shape[0] * OVERSAMPLE
+    for edge in (edge for box in boxes for edge in box * scale):
+        draw.line([(float(x), float(y)) for x, y in edge], FORBIDDEN, 2 * OVERSAMPLE)
+    points = [] if path is None else [(float(x), float(y)) for x, y in path * scale]
     for index in reversed(range(len(points) - 1)):
         colour = _blend(index / max(1, len(points) - 2))
         draw.line([points[index], points[index + 1]], colour, round(3.5 * OVERSAMPLE))
         _dot(draw, points[index + 1], 3.2 * OVERSAMPLE, colour)
-    _dot(draw, points[0], 5 * OVERSAMPLE, (255, 255, 255, 255))
-    _dot(draw, points[0], 3.4 * OVERSAMPLE, PATH_NEAR)
+    if points:
+        _dot(draw, points[0], 5 * OVERSAMPLE, (255, 255, 255, 255))
+        _dot(draw, points[0], 3.4 * OVERSAMPLE, PATH_NEAR)
     small = layer.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return Image.alpha_composite(picture.convert("RGBA"), small).convert("RGB")
 

@@ -24,6 +24,8 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
 
     `info` holds, after reset and after every step: "success" (bool), "distance" [m], "goal" (uint8 [S,S,3]),
     "diverged" (bool) and, where the task moves objects, "privileged" (float32 [Q], simulator truth for probes only).
+    Where the environment has boxes that the hand must keep out of, the observation has "keep_out" (float32 [n,2,3],
+    lows and highs [m]) and `info` has "trespass" (bool: the hand was in one during the decision).
     A seed fixes the start state and the goal state and nothing else. The reward is -distance. An episode terminates
     only when the physics diverge.
     """
@@ -36,16 +38,19 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
     _goal: Array
     _exploring: bool
 
-    def _make_spaces(self, image_size: int, action_dim: int, proprio_low: Array, proprio_high: Array) -> None:
+    def _make_spaces(
+        self, image_size: int, action_dim: int, proprio_low: Array, proprio_high: Array, keep_out: int
+    ) -> None:
         self.image_size = image_size
         self.render_mode = "rgb_array"
         self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
-        self.observation_space = spaces.Dict(
-            {
-                "pixels": spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
-                "proprio": spaces.Box(proprio_low.astype(np.float32), proprio_high.astype(np.float32)),
-            }
-        )
+        seen: dict[str, spaces.Space[Any]] = {
+            "pixels": spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
+            "proprio": spaces.Box(proprio_low.astype(np.float32), proprio_high.astype(np.float32)),
+        }
+        if keep_out:
+            seen["keep_out"] = spaces.Box(-10.0, 10.0, (keep_out, 2, 3), np.float32)
+        self.observation_space = spaces.Dict(seen)
 
     # What a task provides.
     @abstractmethod
@@ -88,6 +93,14 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
     def _proprio(self) -> Array:
         """float32 [P]."""
 
+    def keep_out(self) -> Array | None:
+        """Boxes the hand must keep out of, lows and highs, float32 [n,2,3] [m]; None where there are none."""
+        return None
+
+    def trespassed(self) -> bool:
+        """Whether the hand was in one of them during the last decision."""
+        return False
+
     def privileged(self) -> Array | None:
         """Simulator truth for probes, float32 [Q]; None where there is none."""
         return None
@@ -122,7 +135,9 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
         return self.render_size(self.image_size)
 
     def _observe(self) -> Observation:
-        return {"pixels": self.render_size(self.image_size), "proprio": self._proprio()}
+        seen = {"pixels": self.render_size(self.image_size), "proprio": self._proprio()}
+        boxes = self.keep_out()
+        return seen if boxes is None else {**seen, "keep_out": boxes}
 
     def _info(self, diverged: bool) -> dict[str, Any]:
         distance = float("nan") if diverged or self._exploring else self.distance()
@@ -135,4 +150,6 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
         truth = self.privileged()
         if truth is not None:
             info["privileged"] = truth
+        if self.keep_out() is not None:
+            info["trespass"] = self.trespassed()
         return info

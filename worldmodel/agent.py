@@ -17,6 +17,7 @@ from planners.receding import shift_actions
 from worldmodel.belief import Belief
 from worldmodel.energy import Distance, Goal, GoalEnergy, latent_distance
 from worldmodel.errors import ConfigError, WorldModelError
+from worldmodel.guardrails import Guardrails
 from worldmodel.model import WorldModel
 from worldmodel.types import Decision, Observations
 
@@ -35,8 +36,10 @@ class PlanningAgent:
     settled_below, settled_within: the scene counts as settled throughout if its first picture is below this `distance`
     from the goal's, and while the object is nearer to its place than this [m]; then the arm goes to its own pose.
     horizon: decisions looked ahead. initial_std: of the search, in units of the action. hold_margin: the arm stands
-    still unless a plan lowers the energy of standing still by more than this share. seed: of the planner, not of the
-    episode. Further settings go to the planner. Raises ConfigError for a planner that does not exist.
+    still unless a plan lowers the energy of standing still by more than this share. warm_start: begin each search
+    where the last one ended. guardrails: limits on the planned path; an environment that observes "keep_out" boxes
+    [B,n,2,3] [m] adds to them. seed: of the planner, not of the episode. Further settings go to the planner.
+    Raises ConfigError for a planner that does not exist.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class PlanningAgent:
         initial_std: float = 0.6,
         distance: Distance = "l2",
         running_weight: float = 0.3,
+        discount: float = 1.0,
         place_weight: float = 1.0,
         approach_weight: float = 0.2,
         proprio_weight: float = 0.0,
@@ -56,6 +60,8 @@ class PlanningAgent:
         settled_within: float = 0.01,
         hold_margin: float = 0.0,
         policy_candidates: bool = True,
+        warm_start: bool = True,
+        guardrails: Guardrails | None = None,
         seed: int = 0,
         **settings: Any,
     ) -> None:
@@ -66,6 +72,7 @@ class PlanningAgent:
         self._energy = GoalEnergy(
             model.locate,
             running_weight=running_weight,
+            discount=discount,
             place_weight=place_weight,
             approach_weight=approach_weight,
             proprio_weight=proprio_weight,
@@ -73,6 +80,7 @@ class PlanningAgent:
         )
         self._distance, self._settled = distance, (settled_below, settled_within)
         self._hold_margin, self._policy_candidates = hold_margin, policy_candidates
+        self._warm_start, self._guardrails = warm_start, guardrails
         bound = torch.ones(model.config.action_dim, device=model.device())
         self._box = ActionBox(-bound, bound)
         self._generator = torch.Generator(model.device())
@@ -80,6 +88,7 @@ class PlanningAgent:
         self._belief = Belief()
         self._alike: Tensor | None = None  # bool [B]: the first picture already shows the goal's scene
         self._previous: Plan | None = None
+        self._last = torch.zeros(0)  # [B,A] the executed action
         self.decision = Decision()
 
     @torch.no_grad()
@@ -89,6 +98,7 @@ class PlanningAgent:
         nothing = torch.zeros(len(z), dtype=torch.bool, device=z.device)
         self._goal = Goal(z, self._model.decode_proprio(z), self._model.locate(self._model.place(z)), nothing)
         self._belief, self._alike, self._previous, self.decision = Belief(), None, None, Decision()
+        self._last = torch.zeros(len(z), self._model.config.action_dim, device=z.device)
         entropy = np.random.SeedSequence([self._seed, *(int(seed) for seed in seeds)])
         self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
@@ -102,23 +112,37 @@ class PlanningAgent:
         places = self._belief.update(self._model.place(z), self._model.doubt(z))
         goal = replace(self._goal, settled=self._is_settled(z, places, self._goal))
 
+        breach = partial(self._breach, proprio, observations.get("keep_out"))
+
         def cost(actions: Tensor) -> Tensor:
             with self._precision():
                 path, poses = self._model.rollout(places, proprio, actions)
-            return self._energy(path.float(), poses.float(), goal)
+            energy = self._energy(path.float(), poses.float(), goal)
+            if self._guardrails is None:
+                return energy
+            return self._guardrails.cost(energy, breach(poses.float(), actions))
 
         candidates = self._candidates(z, self._goal.z)
         plan = self._planner(cost, self._proposal(len(z)), self._box, self._generator, candidates=candidates)
         still = torch.zeros_like(plan.actions)
         held = plan.cost > (1.0 - self._hold_margin) * cost(still[:, None])[:, 0]
-        actions = torch.where(held[:, None, None], still, plan.actions)
+        blocked = torch.zeros_like(held)
+        if self._guardrails is not None and self._guardrails.hard:
+            _, poses = self._model.rollout(places, proprio, plan.actions[:, None])
+            blocked = breach(poses, plan.actions[:, None])[:, 0] > 0.0
+        actions = torch.where((held | blocked)[:, None, None], still, plan.actions)
         path, poses = self._model.rollout(places, proprio, actions[:, None])
         self._belief.predict(path[:, :, 0, 0])
-        self._previous = plan
-        self.decision = Decision(
-            energy=self._energy.step(places, proprio, goal), path=poses[:, 0], held=held, plan=plan
-        )
+        self._previous, self._last = plan, actions[:, 0]
+        energy = self._energy.step(places, proprio, goal)
+        self.decision = Decision(energy=energy, path=poses[:, 0], held=held | blocked, blocked=blocked, plan=plan)
         return actions[:, 0].cpu().numpy().astype(np.float32)
+
+    def _breach(self, proprio: Tensor, keep_out: np.ndarray | None, poses: Tensor, actions: Tensor) -> Tensor:
+        """How far candidates [B,K,H,A] and their poses [B,K,H,P] break the guardrails and the observed boxes: [B,K]."""
+        assert self._guardrails is not None
+        regions = None if keep_out is None else torch.as_tensor(keep_out, dtype=poses.dtype, device=poses.device)
+        return self._guardrails.breach(proprio, poses, actions, self._last, regions)
 
     def _is_settled(self, z: Tensor, places: Tensor, goal: Goal) -> Tensor:
         """bool [B]: nothing is left to do but to bring the arm to its own pose."""
@@ -140,7 +164,7 @@ class PlanningAgent:
 
     def _proposal(self, batch: int) -> Proposal:
         shape = (batch, self._horizon, self._model.config.action_dim)
-        if self._previous is None:
+        if self._previous is None or not self._warm_start:
             mean = torch.zeros(shape, device=self._model.device())
             return Proposal(mean, torch.full_like(mean, self._std))
         return shift(self._previous.proposal, 1, self._std)
@@ -149,7 +173,7 @@ class PlanningAgent:
         """[B,C,H,A]: standing still, the rest of the last plan, and what inverse dynamics would do all along."""
         shape = (len(z), self._horizon, self._model.config.action_dim)
         found = [torch.zeros(shape, device=z.device)]
-        if self._previous is not None:
+        if self._previous is not None and self._warm_start:
             found.append(shift_actions(self._previous.actions, 1))
         if self._policy_candidates:
             action = self._model.inverse(self._model.appearance(z), self._model.appearance(z_goal)).clamp(-1.0, 1.0)

@@ -22,6 +22,7 @@ from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from worldmodel.cli_limits import LIMITS, Limit
 from worldmodel.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -30,43 +31,16 @@ FIXED = ("name", "id")  # what a group's file says of itself: chosen with the fi
 
 
 @dataclass(frozen=True)
-class Limit:
-    """What a value may be, beyond being of the kind of its default. `kind` is needed where the default is null."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    choices: tuple[str, ...] = ()
-    kind: type | None = None
-
-
-LIMITS = {
-    "agent": Limit(choices=("planning", "oracle", "random", "hold")),
-    "device": Limit(choices=("auto", "cpu", "cuda", "mps")),
-    "episodes": Limit(low=1),
-    "seed": Limit(low=0),
-    "parallel": Limit(low=1),
-    "threads": Limit(low=1, kind=int),
-    "workers": Limit(low=1),
-    "steps": Limit(low=0),
-    "batch_size": Limit(low=1),
-    "learning_rate": Limit(low=1e-9, high=1.0),
-    "randomize_visuals": Limit(low=0.0, high=1.0),
-    "window": Limit(low=1),
-    "horizon": Limit(low=1),
-    "distance": Limit(choices=("l1", "l2", "cosine")),
-    "select": Limit(choices=("best", "mean")),
-    "deadline": Limit(low=1e-3, kind=float),
-    "temperature": Limit(low=1e-9, kind=float),
-}
-
-
-@dataclass(frozen=True)
 class Options:
-    """What a verb's YAML offers. `paths` are taken literally, whatever characters they hold; `path_lists` at commas."""
+    """What a verb's YAML offers. `paths` are taken literally, whatever characters they hold; `path_lists` at commas.
+
+    positional: the option that a bare first word is the value of, as in `worldmodel convert vjepa2_ac`.
+    """
 
     verb: str
     paths: tuple[str, ...] = ()
     path_lists: tuple[str, ...] = ()
+    positional: str | None = None
 
     @property
     def file(self) -> Path:
@@ -117,7 +91,9 @@ def settings_from(options: Options, arguments: Sequence[str]) -> dict[str, Any]:
 def split_arguments(options: Options, arguments: Sequence[str]) -> dict[str, str]:
     """key -> text. Raises ConfigError for anything that is not key=value, or is given twice."""
     given: dict[str, str] = {}
-    for argument in arguments:
+    for index, argument in enumerate(arguments):
+        if index == 0 and options.positional and argument.isidentifier():
+            argument = f"{options.positional}={argument}"
         key, sign, text = argument.partition("=")
         if not sign:
             hint = nearest(key.lstrip("-"), [*options.groups(), *dict(flatten(options.compose()))])
@@ -148,7 +124,8 @@ def unknown_option(options: Options, key: str, known: Mapping[str, Any]) -> Conf
     elif bare in by_last:
         hint = by_last[bare]
     else:
-        hint = nearest(bare, names) or by_last.get(nearest(bare.rpartition(".")[2], list(by_last)) or "")
+        by_whole = nearest(bare, names) if "." in bare else None
+        hint = by_whole or by_last.get(nearest(bare.rpartition(".")[2], list(by_last)) or "")
     listing = f": see worldmodel {options.verb} -h" if hint is None else hint_text(hint, "")
     return ConfigError(f"unknown option {key!r} for {options.verb}{listing}")
 
@@ -246,6 +223,17 @@ def wanted(kind: type, limit: Limit) -> str:
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "[a, list]"}
     low = f" >= {limit.low:g}" if math.isfinite(limit.low) else ""
     return words[kind] + low + (f" and <= {limit.high:g}" if math.isfinite(limit.high) else "")
+
+
+def yaml_file(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file. Raises ConfigError."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"expected a YAML file, got {path} ({' '.join(str(error).split())}): check it") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"expected lines of key: value in {path}, got {type(found).__name__}: check it")
+    return found
 
 
 def example(options: Options, key: str) -> str:

@@ -46,13 +46,15 @@ class GoalEnergy:
     place: between the object's places. approach: from the end effector to the object, without which a far hand sees no
     slope; not while the scene is settled. proprio: from the end effector to its place in the goal image; weight 1
     while the scene is settled. locate: takes places [...,N,Q] to the robot's coordinates [...,P] [m].
-    running_weight: weight of every step but the last, whose weight is 1; 0 looks at the last step only.
+    running_weight: weight of every step but the last, whose weight is 1; 0 looks at the last step only, 1 sums.
+    discount: by which a step counts less than the one before it.
     pessimism: standard deviations over the ensemble added to its mean cost, so that a plan which only one member
     believes in is not chosen.
     """
 
     locate: Callable[[Tensor], Tensor]
     running_weight: float = 0.3
+    discount: float = 1.0
     place_weight: float = 1.0
     approach_weight: float = 0.2
     proprio_weight: float = 0.0
@@ -74,6 +76,7 @@ class GoalEnergy:
         energy = self.step(path, poses, wide)
         weights = energy.new_full((energy.shape[-1],), self.running_weight)
         weights[-1] = 1.0
+        weights *= self.discount ** torch.arange(len(weights), device=weights.device)
         cost: Tensor = energy @ weights
         pessimistic: Tensor = cost.mean(dim=0) + self.pessimism * cost.std(dim=0, correction=0)
         return pessimistic

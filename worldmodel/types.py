@@ -18,7 +18,10 @@ from torch import Tensor
 from planners import Plan
 
 Observations = Mapping[str, np.ndarray]
-"""{"pixels": uint8 [B,S,S,3], "proprio": float32 [B,P] in [m]}; a batch of what an environment returns."""
+"""{"pixels": uint8 [B,S,S,3], "proprio": float32 [B,P] in [m]}; a batch of what an environment returns.
+
+Where the environment has regions to keep out of, also "keep_out": float32 [B,n,2,3] in [m], their lows and highs.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,15 @@ class Decision:
 
     energy: [B] energy of the present latent against the goal.
     path: [B,H,3] planned end-effector positions [m].
-    held: [B] bool, the agent chose to stand still because no plan was better.
+    held: [B] bool, the agent chose to stand still because no plan was better, or none was allowed.
+    blocked: [B] bool, none was allowed.
     plan: the planner's own report.
     """
 
     energy: Tensor | None = None
     path: Tensor | None = None
     held: Tensor | None = None
+    blocked: Tensor | None = None
     plan: Plan | None = None
 
 

@@ -22,6 +22,7 @@ from envs.render import Camera, project
 Array = NDArray[Any]
 
 FINGERS_CLOSED = 1.3  # [rad]
+CLEARANCE = 0.025  # [m] along the longest axis, from a box to keep out of to start and goal
 FULL_PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
@@ -29,10 +30,16 @@ class JacoEnv(GoalEnv):
     """A Jaco arm on a table, driven by end-effector displacements: 0.2 s and up to 0.06 m per axis and decision."""
 
     def __init__(
-        self, image_size: int = 128, randomize_visuals: float = 0.0, render_mode: str | None = "rgb_array"
+        self,
+        image_size: int = 128,
+        randomize_visuals: float = 0.0,
+        keep_out: float = 0.0,
+        render_mode: str | None = "rgb_array",
     ) -> None:
         """`randomize_visuals`: share of the episodes whose colours, light and camera are drawn anew.
 
+        `keep_out`: side [m] of a box half-way between start and goal that the pinch point must keep out of; 0: none. It
+        is smaller where start or goal would be within 0.025 m of it. Nothing is there to see or to bump into.
         `render_mode` is gymnasium's own argument; there is only "rgb_array". Raises SceneError.
         """
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -42,7 +49,10 @@ class JacoEnv(GoalEnv):
                 "expected image_size in 32..1024 and randomize_visuals in 0..1, "
                 f"got {image_size} and {randomize_visuals}: change the environment's arguments"
             )
-        self._make_spaces(image_size, 3, WORKSPACE_LOW - 0.1, WORKSPACE_HIGH + 0.1)
+        if not 0.0 <= keep_out <= 1.0:
+            raise SceneError(f"expected keep_out in 0..1 m, got {keep_out}: change the environment's arguments")
+        self._make_spaces(image_size, 3, WORKSPACE_LOW - 0.1, WORKSPACE_HIGH + 0.1, keep_out=int(keep_out > 0.0))
+        self._side, self._forbidden, self._trespassed = keep_out, np.zeros((1, 2, 3)), False
         self._physics = Physics(build_model(self._add_objects))
         self._controller = Controller(self._physics.model)
         self._visuals = Visuals(self._physics.model)
@@ -106,7 +116,29 @@ class JacoEnv(GoalEnv):
         colour[3] = alpha
         return int((shown != without).any(axis=-1).sum())
 
+    def keep_out(self) -> Array | None:
+        return self._forbidden.astype(np.float32) if self._side > 0.0 else None
+
+    def trespassed(self) -> bool:
+        return self._trespassed
+
+    def _forbid(self, goal: Array | None) -> None:
+        """Put the box to keep out of between the pinch point and `goal` [3] [m]; without a goal there is none."""
+        start = self.pinch()
+        goal = start if goal is None else goal
+        half = min(self._side / 2, np.abs(goal - start).max() / 2 - CLEARANCE)
+        centre = (start + goal) / 2
+        self._forbidden = np.stack([centre - half, centre + half])[None] if half > 0.0 else np.zeros((1, 2, 3))
+        self._trespassed = False
+
+    def _is_inside(self) -> bool:
+        """Whether the pinch point is in the box, as of the last time step."""
+        low, high = self._forbidden[0]
+        pinch = self._physics.data.site(PINCH).xpos
+        return bool((pinch > low).all() and (pinch < high).all())
+
     def _advance(self, action: Array) -> None:
+        self._trespassed = False
         self._simulate(action)
         self._physics.update_poses()
 
@@ -117,6 +149,7 @@ class JacoEnv(GoalEnv):
         for target in ramp(self._joints, joints):
             self._physics.data.ctrl[self._arm_ctrl] = target
             self._physics.step()
+            self._trespassed |= self._side > 0.0 and self._is_inside()
         self._joints = joints
 
     # Pictures.

@@ -69,6 +69,7 @@ class JacoPush(JacoEnv):
             if rng.random() < 0.8:  # more of the log shows the hand near the cube, where the dynamics are hard
                 near = self.cube() + np.array([*rng.uniform(-0.14, 0.14, 2), rng.uniform(CLEAR - CUBE_HALF, 0.18)])
                 self._place_arm(np.clip(near, WORKSPACE_LOW, WORKSPACE_HIGH))
+            self._forbid(None)
             return
         self._visuals.restore()  # goals are chosen in the standard look, so that looks never change them
         for _ in range(ATTEMPTS):
@@ -79,6 +80,7 @@ class JacoPush(JacoEnv):
                 self._draw_look(look_seed)
                 self._goal = self.render_size(self.image_size)
                 self.set_state(start)
+                self._forbid(self._goal_position)
                 return
         raise SceneError(f"expected a reachable goal within {ATTEMPTS} attempts, got none: use another seed")
 

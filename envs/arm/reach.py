@@ -38,6 +38,7 @@ class JacoReach(JacoEnv):
             self._goal = self.render_size(self.image_size)
             self._physics.reset()
         self._place_arm(start)
+        self._forbid(None if explore else self._goal_position)
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.pinch() - self._goal_position))

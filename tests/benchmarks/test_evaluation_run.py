@@ -17,6 +17,7 @@ from benchmarks.protocol import protocol_sha256
 from benchmarks.run import Subject, run
 from benchmarks.stats import wilson_interval
 from tests.benchmarks.tiny_env import HomingAgent, TinyEnv, maker
+from worldmodel.cli_options import Options
 from worldmodel.errors import ConfigError, ImageError, OutputError
 
 SEED = 1_000_000
@@ -186,17 +187,38 @@ def test_agents_with_resources_are_closed(tmp_path: Path) -> None:
     assert agents[0]._mirrors == []
 
 
-CEM = {"name": "cem", "num_samples": 300, "num_elites": 30, "num_iterations": 10}
-REACH = {"id": "worldmodel/JacoReach-v0", "name": "jaco_reach"}
+DRIVE = Options("drive").compose()
 
 
 @pytest.mark.parametrize("agent", ["random", "hold"])
 def test_the_command_drives_the_real_arm(tmp_path: Path, agent: str) -> None:
-    summary = drive(task=REACH, agent=agent, planner=CEM, episodes=1, seed=100_000, out=tmp_path, video=agent == "hold")
+    summary = drive(**{**DRIVE, "agent": agent, "episodes": 1, "out": tmp_path, "video": agent == "hold"})
     assert (summary["agent"], summary["planner"], summary["model"]["name"]) == (agent, None, None)
     assert summary["failures"] == []
     assert summary["budget"] == 15
     assert "OpenGL" in summary["versions"]["gl"]
+    assert summary["trespasses"] is None
+
+
+def test_the_oracle_searches_as_far_as_it_is_told(tmp_path: Path) -> None:
+    short = {"horizon": 2, "num_samples": 5, "num_elites": 2, "num_iterations": 2}
+    summary = drive(**{**DRIVE, "agent": "oracle", "episodes": 1, "out": tmp_path, "oracle": short})
+    assert summary["planner_settings"].items() >= short.items()
+    assert summary["failures"] == []
+    candidates = 2 * (5 + 2)  # per iteration the samples, standing still and the rest of the last plan
+    assert lines(tmp_path)[0]["candidate_steps"][-1] <= candidates * 2
+
+
+def test_what_the_hand_does_in_a_forbidden_box_is_counted_and_drawn(tmp_path: Path) -> None:
+    limits = {**DRIVE["guardrails"], "keep_out": 0.3, "hard": False, "weight": 0.0}
+    settings = {**DRIVE, "episodes": 1, "guardrails": limits, "video": True}
+    careless = drive(**{**settings, "out": tmp_path / "careless"})
+    assert careless["trespasses"] > 0
+    careful = drive(**{**settings, "out": tmp_path / "careful", "guardrails": {**limits, "hard": True, "weight": 10.0}})
+    assert careful["trespasses"] == 0
+    assert careful["planner_settings"]["guardrails"]["hard"]
+    with Image.open(tmp_path / "careful" / "videos" / "100000.png") as strip:
+        assert strip.width > 700
 
 
 @pytest.mark.parametrize(
@@ -208,9 +230,8 @@ def test_the_command_drives_the_real_arm(tmp_path: Path, agent: str) -> None:
     ],
 )
 def test_the_command_refuses(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    settings: dict[str, Any] = {"task": REACH, "planner": CEM, "episodes": 1, "seed": 0, "out": tmp_path / "row"}
     with pytest.raises(ConfigError, match=said):
-        drive(**{**settings, **change})
+        drive(**{**DRIVE, "episodes": 1, "out": tmp_path / "row", **change})
     assert not (tmp_path / "row").exists()
 
 

@@ -1,0 +1,62 @@
+"""What the value of an option may be, by the last part of its name; the same name means the same thing everywhere."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a value may be, beyond being of the kind of its default. `kind` is needed where the default is null."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    kind: type | None = None
+
+
+LIMITS = {
+    "camera": Limit(kind=str),
+    "frame_skip": Limit(low=1),
+    "agent": Limit(choices=("planning", "oracle", "random", "hold")),
+    "device": Limit(choices=("auto", "cpu", "cuda", "mps")),
+    "episodes": Limit(low=1),
+    "seed": Limit(low=0),
+    "suite": Limit(choices=("latency",)),
+    "repeats": Limit(low=1),
+    "memory": Limit(low=1e-3),
+    "parallel": Limit(low=1),
+    "threads": Limit(low=1, kind=int),
+    "workers": Limit(low=1),
+    "steps": Limit(low=0),
+    "batch_size": Limit(low=1),
+    "learning_rate": Limit(low=1e-9, high=1.0),
+    "randomize_visuals": Limit(low=0.0, high=1.0),
+    "window": Limit(low=1),
+    "horizon": Limit(low=1, kind=int),
+    "initial_std": Limit(low=1e-6, kind=float),
+    "running_weight": Limit(low=0.0, kind=float),
+    "discount": Limit(low=0.0, high=1.0, kind=float),
+    "place_weight": Limit(low=0.0, kind=float),
+    "approach_weight": Limit(low=0.0, kind=float),
+    "proprio_weight": Limit(low=0.0, kind=float),
+    "settled_below": Limit(low=0.0, kind=float),
+    "settled_within": Limit(low=0.0, kind=float),
+    "pessimism": Limit(low=0.0, kind=float),
+    "hold_margin": Limit(low=0.0, high=1.0, kind=float),
+    "policy_candidates": Limit(kind=bool),
+    "warm_start": Limit(kind=bool),
+    "keep_out": Limit(low=0.0, high=1.0),
+    "workspace": Limit(kind=list),
+    "speed": Limit(low=0.0, kind=float),
+    "action_rate": Limit(low=0.0, kind=float),
+    "margin": Limit(low=0.0),
+    "weight": Limit(low=0.0),
+    "distance": Limit(choices=("l1", "l2", "cosine")),
+    "select": Limit(choices=("best", "mean")),
+    "label": Limit(choices=("public", "fixed")),
+    "pool": Limit(low=1),
+    "deadline": Limit(low=1e-3, kind=float),
+    "temperature": Limit(low=1e-9, kind=float),
+}
