@@ -115,6 +115,7 @@ class PlanningAgent:
         breach = partial(self._breach, proprio, observations.get("keep_out"))
 
         def cost(actions: Tensor) -> Tensor:
+            actions = self._lawful(actions)
             with self._precision():
                 path, poses = self._model.rollout(places, proprio, actions)
             energy = self._energy(path.float(), poses.float(), goal)
@@ -124,6 +125,7 @@ class PlanningAgent:
 
         candidates = self._candidates(z, self._goal.z)
         plan = self._planner(cost, self._proposal(len(z)), self._box, self._generator, candidates=candidates)
+        plan = replace(plan, actions=self._lawful(plan.actions[:, None])[:, 0])
         still = torch.zeros_like(plan.actions)
         held = plan.cost > (1.0 - self._hold_margin) * cost(still[:, None])[:, 0]
         blocked = torch.zeros_like(held)
@@ -137,6 +139,12 @@ class PlanningAgent:
         energy = self._energy.step(places, proprio, goal)
         self.decision = Decision(energy=energy, path=poses[:, 0], held=held | blocked, blocked=blocked, plan=plan)
         return actions[:, 0].cpu().numpy().astype(np.float32)
+
+    def _lawful(self, actions: Tensor) -> Tensor:
+        """Candidates [B,K,H,A] within the limits of speed and rate, if there are any."""
+        if self._guardrails is None:
+            return actions
+        return self._guardrails.slowed(actions, self._last, self._model.predictor.kinematics.gain)
 
     def _breach(self, proprio: Tensor, keep_out: np.ndarray | None, poses: Tensor, actions: Tensor) -> Tensor:
         """How far candidates [B,K,H,A] and their poses [B,K,H,P] break the guardrails and the observed boxes: [B,K]."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from worldmodel.errors import ConfigError
 
 POINTS = 4  # on the way from one decision to the next, so that no corner is cut unseen
+SLACK = 5e-4  # [m] by which a way may be longer: lawful ways are exactly as long as they may be, to rounding
 BREACH = 10.0  # more than any two energies [m] differ by: every candidate that keeps the limits ranks above all others
 
 
@@ -47,6 +48,25 @@ class Guardrails:
                 if length == 6 and any(low >= high for low, high in zip(region[:3], region[3:], strict=True)):
                     raise ConfigError(f"expected guardrails.{name} as lows, then highs, got {list(region)}")
 
+    def slowed(self, actions: Tensor, last: Tensor, gain: Tensor) -> Tensor:
+        """The candidates [B,K,H,A] nearest to the given ones, step by step, that keep the limits of speed and rate.
+
+        last: the executed action [B,A]. gain: metres per unit of the action, [P,A]. Where any action would be too fast
+        or too sudden, almost every random candidate is; without this a search would only see unlawful ones.
+        """
+        if self.speed is not None:
+            way = (actions @ gain[:3].T).norm(dim=-1, keepdim=True)
+            actions = actions * (self.speed / way.clamp_min(1e-9)).clamp_max(1.0)
+        if self.action_rate is None:
+            return actions
+        lawful, before = [], last[:, None].expand_as(actions[:, :, 0])
+        for wanted in actions.unbind(dim=2):
+            change = wanted - before
+            largest = change.abs().amax(dim=-1, keepdim=True).clamp_min(1e-9)
+            before = before + change * (self.action_rate / largest).clamp_max(1.0)
+            lawful.append(before)
+        return torch.stack(lawful, dim=2)
+
     def breach(self, start: Tensor, poses: Tensor, actions: Tensor, last: Tensor, regions: Tensor | None) -> Tensor:
         """How far candidates break the limits, summed over the path: [B,K], 0 iff they keep all of them.
 
@@ -69,11 +89,11 @@ class Guardrails:
             outside = torch.maximum(low - path, path - high).clamp_min(0.0)
             total = total + outside.sum(dim=(-2, -1))
         if self.speed is not None:
-            total = total + ((after - before).norm(dim=-1) - self.speed).clamp_min(0.0).sum(dim=-1)
+            total = total + ((after - before).norm(dim=-1) - self.speed - SLACK).clamp_min(0.0).sum(dim=-1)
         if self.action_rate is not None:
             earlier = torch.cat([last[:, None, None].expand_as(actions[:, :, :1]), actions[:, :, :-1]], dim=2)
             change = (actions - earlier).abs().amax(dim=-1)
-            total = total + (change - self.action_rate).clamp_min(0.0).sum(dim=-1)
+            total = total + (change - self.action_rate - SLACK).clamp_min(0.0).sum(dim=-1)
         return total
 
     def cost(self, energy: Tensor, breach: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_model import tiny_model
 from torch import Tensor
 
 from worldmodel.errors import ConfigError
-from worldmodel.guardrails import Guardrails
+from worldmodel.guardrails import SLACK, Guardrails
 
 B, K, H = 2, 40, 5
 
@@ -70,9 +71,22 @@ def test_workspace_speed_and_action_rate(seed: int) -> None:
     assert bool((workspace[torch.from_numpy(within)] == 0.0).all())
     ways = torch.cat([start[:, None, None].expand(B, K, 1, 3), poses], dim=2).diff(dim=2).norm(dim=-1)
     speed = measure(Guardrails(speed=0.07), seed)
-    torch.testing.assert_close(speed, (ways - 0.07).clamp_min(0.0).sum(dim=-1))
+    torch.testing.assert_close(speed, (ways - 0.07 - SLACK).clamp_min(0.0).sum(dim=-1))
     changes = torch.cat([torch.zeros(B, K, 1, 3), actions], dim=2).diff(dim=2).abs().amax(dim=-1)
-    torch.testing.assert_close(measure(Guardrails(action_rate=0.5), seed), (changes - 0.5).clamp_min(0.0).sum(dim=-1))
+    torch.testing.assert_close(
+        measure(Guardrails(action_rate=0.5), seed), (changes - 0.5 - SLACK).clamp_min(0.0).sum(dim=-1)
+    )
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 0.1), st.floats(0.05, 1.0))
+def test_slowed_candidates_keep_both_limits_and_lawful_ones_stay(seed: int, speed: float, rate: float) -> None:
+    start, _, actions = draw(seed)
+    gain, last = 0.06 * torch.eye(3), torch.zeros(B, 3)
+    limits = Guardrails(speed=speed, action_rate=rate)
+    slow = limits.slowed(actions, last, gain)
+    assert bool((limits.breach(start, start[:, None, None] + 0.06 * slow.cumsum(dim=2), slow, last, None) == 0).all())
+    torch.testing.assert_close(limits.slowed(slow, last, gain), slow, atol=1e-6, rtol=1e-5)
+    assert slow.abs().max() <= 1.0
 
 
 @given(st.integers(0, 10_000))
@@ -86,6 +100,23 @@ def test_hard_limits_rank_every_lawful_candidate_above_every_other(seed: int) ->
         assert cost[breach == 0.0].max() < cost[breach > 0.0].min()
     soft = Guardrails(boxes=limits.boxes, hard=False, weight=2.0)
     torch.testing.assert_close(soft.cost(energy, breach), energy + 2.0 * breach)
+
+
+def test_an_arm_whose_every_plan_is_unlawful_stands_still_and_says_so() -> None:
+    model = tiny_model()
+    model.predictor.kinematics.gain.copy_(0.06 * torch.eye(3))
+    agent = model.agent(guardrails=Guardrails(boxes=[[-0.5, -0.5, -0.5, 0.5, 0.5, 0.5]]))
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
+    agent.reset(pixels, [0, 1])
+    places = np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 0.0]], np.float32)  # the first is in the middle of the box
+    for _ in range(2):
+        actions = agent.act({"pixels": pixels, "proprio": places})
+        assert agent.decision.blocked is not None
+        assert agent.decision.blocked.tolist() == [True, False]
+        assert np.abs(actions[0]).max() == 0.0
+    boxes = np.tile(np.array([[[-9.0] * 3, [9.0] * 3]], np.float32), (2, 1, 1, 1))
+    agent.act({"pixels": pixels, "proprio": places, "keep_out": boxes})
+    assert agent.decision.blocked.tolist() == [True, True]
 
 
 @pytest.mark.parametrize(

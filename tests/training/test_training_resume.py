@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_encoder import ARCHITECTURE
+from tiny_model import ARCHITECTURE
 
 from worldmodel.data.table import Table
 from worldmodel.encoders import VJEPAEncoder
