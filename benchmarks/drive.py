@@ -39,8 +39,9 @@ def drive(
     parallel: int = 1,
     threads: int | None = None,
     config: str | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
-    """Measure one agent on one task; see `benchmarks.run.run` for what is written.
+    """Measure one agent on one task; see `benchmarks.run.run` for what is written, and for `resume`.
 
     task: {"id", "name"}. planner: {"name", and the planner's own settings}; planning and oracle use it.
     planning: settings of the planning agent that replace the model's own, where they are not None.
@@ -66,6 +67,7 @@ def drive(
         goal=None if goal is None else Path(goal),
         parallel=parallel,
         config=config,
+        resume=resume,
     )
 
 

@@ -25,7 +25,7 @@ from benchmarks.report import write_report
 from benchmarks.summary import protocol_card, read_lines, summarise, table
 from benchmarks.video import Caption, write_filmstrip, write_video
 from worldmodel.errors import ConfigError
-from worldmodel.storage import new_folder, write_json
+from worldmodel.storage import atomic_file, new_folder, write_json
 from worldmodel.types import Agent
 
 AgentFactory = Callable[["gymnasium.Env[Any, Any]"], Agent]
@@ -70,10 +70,13 @@ def run(
     goal: Path | None = None,
     parallel: int = 1,
     config: str | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Drive episodes with the seeds seed .. seed+episodes-1 and write everything to the new folder `out`.
 
     goal: an image file shown in place of the task's goals; success is then unknown. config: kept as out/config.yaml.
+    resume: `out` may hold the beginning of the very same run, which is then completed; episodes that share a batch
+    share the planner's random numbers, so a batch that was cut short is driven again.
     An interruption keeps the finished episodes: summary.json then has "interrupted": true, and KeyboardInterrupt is
     raised again. Raises ConfigError, OutputError, ImageError and whatever building the environment or agent raises.
     """
@@ -81,7 +84,9 @@ def run(
         raise ConfigError(f"expected episodes and parallel >= 1, got {episodes} and {parallel}: give positive numbers")
     seeds = {"first": seed, "last": seed + episodes - 1, "range": episodes_range(seed, episodes)}
     fresh = not out.exists()
-    new_folder(out)
+    if not resume or fresh:
+        new_folder(out)
+    done = _complete_batches(out / "episodes.jsonl", episodes, parallel)
     try:
         ready = _prepare(subject, seed, goal)
     except BaseException:
@@ -93,7 +98,7 @@ def run(
         (out / "config.yaml").write_text(config, encoding="utf-8")
     started = time.perf_counter()
     try:
-        _drive(subject, ready, range(seed, seed + episodes), out, video, parallel)
+        _drive(subject, ready, range(seed, seed + episodes), done, out, video, parallel)
     finally:
         lines = read_lines(out / "episodes.jsonl")
         summary = {
@@ -140,20 +145,35 @@ def _prepare(subject: Subject, seed: int, goal: Path | None) -> _Ready:
         env.close()
 
 
-def _drive(subject: Subject, ready: _Ready, seeds: range, out: Path, video: bool, parallel: int) -> None:
+def _complete_batches(path: Path, episodes: int, parallel: int) -> int:
+    """How many episodes of complete batches are in the file; the others are cut off."""
+    text = path.read_bytes() if path.is_file() else b""
+    whole = text.splitlines(keepends=True)
+    count = sum(line.endswith(b"\n") for line in whole)
+    count = episodes if count >= episodes else count - count % parallel
+    kept = b"".join(whole[:count])
+    if kept != text:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(kept)
+    return count
+
+
+def _drive(subject: Subject, ready: _Ready, seeds: range, skip: int, out: Path, video: bool, parallel: int) -> None:
+    """Drive all seeds but the first `skip`."""
     who = subject.agent if subject.planner is None else f"{subject.agent} ({subject.planner})"
     caption = Caption(subject.task, who, ready.radius, ready.budget, PROTOCOL.decision_s)
     done: list[Episode] = []
     if video:
-        (out / "videos").mkdir()
+        (out / "videos").mkdir(exist_ok=True)
     name = f"{subject.task} · {who}"
-    with tqdm(total=len(seeds) * ready.budget, desc=name, unit="decision", dynamic_ncols=True) as bar:
+    shown = {"total": len(seeds) * ready.budget, "initial": skip * ready.budget}
+    with tqdm(**shown, desc=name, unit="decision", dynamic_ncols=True) as bar:
 
         def finished(episode: Episode, trace: Trace | None) -> None:
             append_line(out / "episodes.jsonl", episode.line())
             done.append(episode)
             # Failed episodes stop early; the bar jumps to the end of the batch that just ran.
-            batch_end = min(-(-len(done) // parallel) * parallel, len(seeds))
+            batch_end = min(-(-(skip + len(done)) // parallel) * parallel, len(seeds))
             bar.update(batch_end * ready.budget - bar.n)
             bar.set_postfix_str(_progress(done, ready.goal is None))
             if trace is not None and trace.frames:
@@ -164,7 +184,7 @@ def _drive(subject: Subject, ready: _Ready, seeds: range, out: Path, video: bool
             evaluate(
                 subject.make_env,
                 ready.agent,
-                seeds,
+                seeds[skip:],
                 parallel=parallel,
                 goal=ready.goal,
                 trace=video,

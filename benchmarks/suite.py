@@ -1,0 +1,103 @@
+"""Many rows under one protocol: each is one `drive` in a folder of its own, so that any number of them can be resumed.
+
+A row is known by what decides its episodes: the settings of `drive` and the sha256 of the model. Rows of another model
+or other settings lie in other folders and never mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.drive import drive
+from benchmarks.report import write_report
+from benchmarks.summary import Line
+from worldmodel.bundle import fingerprint
+from worldmodel.errors import ConfigError
+from worldmodel.storage import atomic_file
+
+NOT_THE_ROW = ("out", "threads")  # settings that do not decide what happens in an episode
+SUMMARY = "summary.json"
+HEAD = (
+    "| row | reached | held | median | seconds per decision | episodes |",
+    "|---|---|---|---|---|---|",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """words: of the command line that say what is special; settings of `drive`; config: the text kept beside them."""
+
+    words: str
+    settings: Mapping[str, Any]
+    config: str
+
+    def folder(self) -> str:
+        """A name that says what the row is, and a key that no other row has."""
+        settings = {key: value for key, value in self.settings.items() if key not in NOT_THE_ROW}
+        settings["model"] = fingerprint(settings["model"]) if settings["agent"] == "planning" else None
+        text = json.dumps(settings, sort_keys=True)
+        parts = [settings["task"]["name"], settings["agent"]]
+        if settings["agent"] in ("planning", "oracle"):
+            parts.append(settings["planner"]["name"])
+        return "-".join([*parts, hashlib.sha256(text.encode()).hexdigest()[:10]])
+
+
+def run_suite(rows: Sequence[Row], out: Path, shard: str = "0/1") -> Path:
+    """Drive every row that is not complete yet, write out/table.md and out/index.html; returns the table's path.
+
+    shard: "i/n" takes every n-th row from the i-th on, for several machines; their folders are merged by copying them
+    together. The same call again goes on where it was stopped. Raises ConfigError and what `drive` raises.
+    """
+    index, count = _shard(shard)
+    out.mkdir(parents=True, exist_ok=True)
+    folders = [row.folder() for row in rows]
+    if len(set(folders)) != len(folders):
+        raise ConfigError("expected rows that differ, got two with the same settings: mend the suite")
+    for number in range(index, len(rows), count):
+        row, folder = rows[number], out / folders[number]
+        print(f"row {number + 1} of {len(rows)}: {row.words}", flush=True)
+        if not complete(folder):
+            drive(**{**row.settings, "out": folder}, config=row.config, resume=True)
+    lines = [_line(row, out / folder) for row, folder in zip(rows, folders, strict=True) if complete(out / folder)]
+    text = "\n".join([*HEAD, *lines, ""])
+    print(text)
+    with atomic_file(out / "table.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    write_report(out)
+    return out / "table.md"
+
+
+def complete(folder: Path) -> bool:
+    """Whether every episode of the row in `folder` has been driven."""
+    path = folder / SUMMARY
+    return path.is_file() and not json.loads(path.read_text(encoding="utf-8"))["interrupted"]
+
+
+def _line(row: Row, folder: Path) -> str:
+    found: Line = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    median, seconds = found["final_distance_m"]["median"], found["seconds_per_decision"]
+    cells = [
+        f"`{row.words}`",
+        _rate(found["success_rate"], found["success_ci95"]),
+        _rate(found["held_rate"], found["held_ci95"]),
+        "-" if median is None else f"{100 * median:.1f} cm",
+        f"p50 {seconds['p50']:.3f}, p95 {seconds['p95']:.3f}",
+        str(found["episodes"]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _rate(rate: float, interval: Sequence[float]) -> str:
+    return f"{rate:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ConfigError(f"expected shard=i/n with i below n, as in shard=0/4, got {text!r}")
+    return int(index), int(count)
