@@ -9,7 +9,7 @@ from torch import Tensor
 
 from planners.errors import require
 from planners.record import Record
-from planners.sampling import Ranked, elect, moments, refit
+from planners.sampling import Ranked, elect, is_finite, moments, refit
 from planners.search import Refined, even_weights, search
 from planners.types import ActionBox, CostFn, Plan, Proposal, Select
 
@@ -71,5 +71,5 @@ def _refine(
 ) -> Refined:
     elites, elite_cost = elect(ranked, num_elites)
     mean, std = moments(elites, even_weights(elite_cost, elites.dtype))
-    alive = torch.isfinite(elite_cost[:, 0])
+    alive = is_finite(elite_cost[:, 0])
     return Refined(refit(proposal, mean, std, alive, momentum, floor, box), elites, elite_cost, std)

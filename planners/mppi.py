@@ -9,7 +9,7 @@ from torch import Tensor
 
 from planners.errors import require
 from planners.record import Record
-from planners.sampling import Ranked, elect, moments, refit
+from planners.sampling import Ranked, elect, is_finite, moments, refit
 from planners.search import Refined, search
 from planners.types import ActionBox, CostFn, Plan, Proposal, Select
 
@@ -76,7 +76,7 @@ def _refine(
     proposal: Proposal,
     ranked: Ranked,
 ) -> Refined:
-    alive = ranked.cost.isfinite().any(dim=1)
+    alive = is_finite(ranked.cost).any(dim=1)
     weights = torch.where(alive.unsqueeze(1), weigh(ranked), 0.0).to(proposal.mean.dtype)
     mean, std = moments(ranked.actions, weights)
     effective = weights.square().sum(dim=1).reciprocal()
@@ -99,7 +99,7 @@ def _relative(share: float, ranked: Ranked) -> Tensor:
     half is all ties, so is its weight, and the rest gets none.
     """
     cost = ranked.cost.gather(1, ranked.order)
-    half = (cost.isfinite().sum(dim=1, keepdim=True) + 1) // 2
+    half = (is_finite(cost).sum(dim=1, keepdim=True) + 1) // 2
     limits = torch.finfo(cost.dtype)
     low, high = cost[:, :1], cost.gather(1, (half - 1).clamp(min=0))
     unit = (high * 0.5 - low * 0.5).clamp(min=limits.tiny)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from planners.errors import kind, require
-from planners.sampling import Ranked, rank_finite, take
+from planners.sampling import Ranked, is_finite, rank_finite, take
 from planners.types import ActionBox, CostFn, Diagnostics, Plan, Proposal, Select
 
 
@@ -42,7 +42,8 @@ class Record:
         self._best_actions = self.start.mean
         self._best_cost: Tensor | None = None
         self._calls = self._candidate_steps = self._iterations = 0
-        self._traces: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._traces: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._effective: list[Tensor] = []
 
     def another(self) -> bool:
         """Whether to start an iteration: the first always, then while some are left and the next fits the deadline."""
@@ -64,9 +65,11 @@ class Record:
         self._calls += 1
         self._candidate_steps += rows * count * horizon
         legal = isinstance(values, Tensor) and values.shape == (rows, count) and values.is_floating_point()
+        if legal and values.device == actions.device:
+            return values
         expected = f"a floating point cost [B,K] = [{rows}, {count}] on {actions.device}"
         how = "return one number for each candidate"
-        require(legal and values.device == actions.device, self.planner, expected, kind(values), how)
+        require(False, self.planner, expected, kind(values), how)
         return values
 
     def rank(self, actions: Tensor, values: Tensor) -> Ranked:
@@ -84,9 +87,10 @@ class Record:
     def close_iteration(self, ranked: Ranked, spread: Tensor, effective: Tensor | None = None) -> None:
         """Note an iteration: [B] elite spread and [B] effective sample size."""
         assert self._best_cost is not None
-        effective = torch.full_like(spread, torch.nan) if effective is None else effective
-        share = torch.isfinite(ranked.cost).to(spread.dtype).mean(dim=1)
-        self._traces.append((self._best_cost, spread, share, effective))
+        # What only the diagnostics want is worked out once, at the end.
+        self._traces.append((self._best_cost, spread, ranked.cost))
+        if effective is not None:
+            self._effective.append(effective)
         self._iterations += 1
 
     @property
@@ -104,11 +108,12 @@ class Record:
             actions = torch.where(usable.view(-1, 1, 1), proposal.mean, actions)
             cost = torch.where(usable, closing, cost)
         self._check_finite()
-        best, spread, share, effective = (torch.stack(trace) for trace in zip(*self._traces, strict=True))
+        best, spread, costs = (torch.stack(trace) for trace in zip(*self._traces, strict=True))
+        effective = torch.stack(self._effective) if self._effective else torch.full_like(spread, torch.nan)
         diagnostics = Diagnostics(
             cost_per_iteration=best,
             elite_spread=spread,
-            finite_share=share,
+            finite_share=is_finite(costs).to(spread.dtype).mean(dim=2),
             effective_sample_size=effective,
             model_calls=self._calls,
             candidate_steps=self._candidate_steps,
@@ -120,7 +125,7 @@ class Record:
     def _check_finite(self) -> None:
         """All the checks of values, with one wait for the device."""
         assert self._best_cost is not None
-        mean, std, rows = self._init.mean, self._init.std, torch.isfinite(self._best_cost)
+        mean, std, rows = self._init.mean, self._init.std, is_finite(self._best_cost)
         given = mean if self._candidates is None else self._candidates
         legal_std = torch.isfinite(std) & (std >= 0)
         checks = [torch.isfinite(mean).all(), legal_std.all(), ~torch.isnan(given).any(), rows.all()]

@@ -28,14 +28,22 @@ class Ranked:
 
 def rank_finite(actions: Tensor, cost: Tensor) -> Ranked:
     """The one rule for NaN and infinities of either sign: they cost +inf, so they rank last and are never elected."""
-    cost = torch.where(torch.isfinite(cost), cost, torch.inf)
+    cost = torch.nan_to_num(cost, nan=torch.inf, posinf=torch.inf, neginf=torch.inf)
     return Ranked(actions, cost, torch.sort(cost, dim=1, stable=True).indices)
+
+
+def is_finite(cost: Tensor) -> Tensor:
+    """Which costs are finite, of those that `rank_finite` has been through: the others are +inf."""
+    return cost < torch.inf
 
 
 def take(actions: Tensor, index: Tensor) -> Tensor:
     """[B,K,H,A], [B,E] -> [B,E,H,A]."""
-    rows = torch.arange(actions.shape[0], device=actions.device).unsqueeze(1)
-    return actions[rows, index]
+    rows, count, horizon, dims = actions.shape
+    flat = actions.reshape(rows, count, horizon * dims)
+    if rows == 1:  # one episode: whole sequences are copied, not their entries one by one
+        return flat[0].index_select(0, index[0]).view(1, -1, horizon, dims)
+    return flat.gather(1, index.unsqueeze(2).expand(-1, -1, horizon * dims)).view(rows, -1, horizon, dims)
 
 
 def elect(ranked: Ranked, count: int) -> tuple[Tensor, Tensor]:
@@ -45,7 +53,7 @@ def elect(ranked: Ranked, count: int) -> tuple[Tensor, Tensor]:
     """
     index = ranked.order[:, :count]
     cost = ranked.cost.gather(1, index)
-    index = torch.where(torch.isfinite(cost), index, index[:, :1])
+    index = torch.where(is_finite(cost), index, index[:, :1])
     return take(ranked.actions, index), cost
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from planners.errors import require
 from planners.record import Record
-from planners.sampling import Ranked, draw, draw_noise, noise_filter, rank_finite
+from planners.sampling import Ranked, draw, draw_noise, is_finite, noise_filter, rank_finite
 from planners.types import Plan, Proposal
 
 
@@ -58,7 +58,7 @@ def search(
             ranked = rank_finite(pool, torch.cat((fresh.cost, elite_cost[:, :num_kept]), dim=1))
         refined = refine(proposal, ranked)
         elite_cost = refined.elite_cost
-        alive = torch.isfinite(elite_cost[:, 0]).view(-1, 1, 1, 1)
+        alive = is_finite(elite_cost[:, 0]).view(-1, 1, 1, 1)
         elites = refined.elites if elites is None else torch.where(alive, refined.elites, elites)
         proposal = refined.proposal
         record.close_iteration(fresh, refined.spread.mean(dim=(1, 2)), refined.effective)
@@ -67,5 +67,5 @@ def search(
 
 def even_weights(elite_cost: Tensor, dtype: torch.dtype) -> Tensor:
     """Equal weights [B,E] over the elites that are finite, summing to 1; all 0 in a row without one."""
-    finite = torch.isfinite(elite_cost)
+    finite = is_finite(elite_cost)
     return finite.to(dtype) / finite.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,16 +1,20 @@
-"""Seeds, deadlines, candidates, counts, messages: what callers of any planner rely on."""
+"""Names, seeds, candidates, shifts, messages: what callers of any planner rely on."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from planning_problems import PLANNERS, SAMPLING, Watched, quadratic, seeded, start, targets
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import planners
 from planners import ActionBox, PlanningError, Proposal, cem, gradient, mppi, random_shooting, shift, shift_actions
 
 NAMES = pytest.mark.parametrize("name", PLANNERS)
@@ -22,9 +26,11 @@ def test_the_seed_alone_fixes_the_plan_and_global_randomness_is_left_alone(name:
     init, box = start(rows=2)
     cost = quadratic(targets(2, seed=1))
     torch.manual_seed(1)
-    before = torch.get_rng_state()
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     first = PLANNERS[name](cost, init, box, seeded(5))
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.array_equal(np.random.get_state()[1], before[2])
     torch.manual_seed(2)
     second = PLANNERS[name](cost, init, box, seeded(5))
     other = PLANNERS[name](cost, init, box, seeded(6))
@@ -32,7 +38,23 @@ def test_the_seed_alone_fixes_the_plan_and_global_randomness_is_left_alone(name:
     assert torch.equal(first.cost, second.cost)
     assert torch.equal(first.proposal.mean, second.proposal.mean)
     assert torch.equal(first.proposal.std, second.proposal.std)
+    assert first.elites is not None
+    assert second.elites is not None
+    assert torch.equal(first.elites, second.elites)
     assert not torch.equal(first.actions, other.actions)
+
+
+@NAMES
+def test_everything_needed_has_a_public_name_and_a_default(name: str) -> None:
+    box = planners.ActionBox(-torch.ones(4), torch.ones(4))
+    init = planners.Proposal(torch.zeros(2, 5, 4), torch.full((2, 5, 4), 0.5))
+    plan = getattr(planners, name)(quadratic(targets(2, seed=1)), init, box, seeded(0))
+    assert isinstance(plan, planners.Plan)
+    assert plan.actions.shape == (2, 5, 4)
+    assert issubclass(planners.PlanningError, Exception)
+    first, *settings = list(inspect.signature(getattr(planners, name)).parameters.values())[3:]
+    assert first.name == "generator"
+    assert all(each.kind is each.KEYWORD_ONLY and each.default is not each.empty for each in settings)
 
 
 @NAMES
@@ -43,39 +65,6 @@ def test_what_is_given_is_not_changed(name: str) -> None:
     PLANNERS[name](quadratic(targets(2, seed=1)), init, box, seeded(0), candidates=candidates)
     for tensor, copy in zip((init.mean, init.std, box.low, box.high, candidates), kept, strict=True):
         assert torch.equal(tensor, copy)
-
-
-@NAMES
-def test_no_time_at_all_still_gives_one_iteration_and_says_so(name: str) -> None:
-    init, box = start(rows=2)
-    plan = PLANNERS[name](quadratic(targets(2, seed=1)), init, box, seeded(0), deadline=0.0)
-    report = plan.diagnostics
-    assert report.cut
-    assert len(report.cost_per_iteration) == 1
-    assert report.model_calls == (2 if name == "mppi" else 1)
-    assert plan.cost.isfinite().all()
-
-
-@NAMES
-def test_a_distant_deadline_changes_nothing(name: str) -> None:
-    init, box = start(rows=2)
-    cost = quadratic(targets(2, seed=1))
-    relaxed = PLANNERS[name](cost, init, box, seeded(0), deadline=1e6)
-    assert not relaxed.diagnostics.cut
-    assert torch.equal(relaxed.actions, PLANNERS[name](cost, init, box, seeded(0)).actions)
-    assert not PLANNERS[name](cost, init, box, seeded(0), num_iterations=1, deadline=0.0).diagnostics.cut
-
-
-@NAMES
-def test_diagnostics_have_one_row_per_iteration(name: str) -> None:
-    init, box = start(rows=2)
-    report = PLANNERS[name](quadratic(targets(2, seed=1)), init, box, seeded(0), num_iterations=4).diagnostics
-    for field in ("cost_per_iteration", "elite_spread", "finite_share", "effective_sample_size"):
-        assert getattr(report, field).shape == (4, 2)
-    assert (report.cost_per_iteration.diff(dim=0) <= 0).all()
-    assert (report.elite_spread > 0).all()
-    assert bool(report.effective_sample_size.isnan().all()) == (name != "mppi")
-    assert report.seconds > 0
 
 
 @NAMES

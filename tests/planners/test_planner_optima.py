@@ -11,6 +11,9 @@ from planning_problems import PLANNERS, SEARCHING, Watched, multimodal, quadrati
 
 from planners import CostFn, cem, gradient, icem, mppi, random_shooting
 
+# Root mean square distance from the minimum, in a box of half-width 1; the start is 0.46 away.
+NEAR = {"cem": 0.01, "icem": 0.03, "mppi": 0.015, "gradient": 0.1}
+
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("name", SEARCHING)
@@ -19,15 +22,17 @@ def test_the_minimum_of_a_20_dim_quadratic_is_found_at_any_scale_of_costs(name: 
     target = targets(4, seed=3)
     plan = SEARCHING[name](lambda actions: scale * quadratic(target)(actions), init, box, seeded(0), num_iterations=30)
     away = (plan.actions - target).square().mean((-1, -2)).sqrt()
-    assert (away < 0.1).all()
+    assert (away < NEAR[name]).all()
     assert torch.allclose(plan.cost, scale * quadratic(target)(plan.actions[:, None])[:, 0], rtol=1e-4)
 
 
-def test_random_shooting_approaches_it_too() -> None:
-    init, box = start(rows=4)
-    cost = quadratic(targets(4, seed=3))
-    plan = random_shooting(cost, init, box, seeded(0))
-    assert (plan.cost < 0.8 * cost(init.mean[:, None])[:, 0]).all()
+def test_random_shooting_finds_it_too_when_it_goes_on_from_its_own_plans() -> None:
+    init, box = start(rows=4, std=0.05)
+    target = targets(4, seed=3)
+    for seed in range(20):
+        plan = random_shooting(quadratic(target), init, box, seeded(seed))
+        init = plan.proposal
+    assert ((plan.actions - target).square().mean((-1, -2)).sqrt() < 0.05).all()
 
 
 @pytest.mark.parametrize("name", SEARCHING)
@@ -127,6 +132,8 @@ def test_cem_fits_the_elites_with_momentum() -> None:
         np.testing.assert_allclose(plan.proposal.std[row].numpy(), std, atol=1e-6)
         assert plan.elites is not None
         np.testing.assert_array_equal(plan.elites[row].double().numpy(), elites)
+        spread = plan.diagnostics.elite_spread[0, row].item()
+        assert spread == pytest.approx(elites.std(axis=0).mean(), rel=1e-5)
 
 
 def test_icem_elites_survive_at_no_cost() -> None:

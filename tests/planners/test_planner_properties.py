@@ -77,6 +77,57 @@ def test_every_sample_and_output_is_inside_the_box_and_finite(
 
 @NAMES
 @property_test
+@given(problems(), st.integers(1, 12), st.floats(0, 1), st.integers(1, 3))
+def test_ties_at_1e30_in_any_box(
+    name: str, problem: tuple[Proposal, ActionBox], samples: int, share: float, iterations: int
+) -> None:
+    init, box = problem
+    target = box.clamp(init.mean + 0.1)
+    generator = seeded(7)
+
+    def cost(actions: Tensor) -> Tensor:
+        values = quadratic(target)(actions)
+        return torch.where(torch.rand(values.shape, generator=generator) < share, 1e30, values)
+
+    watched = Watched(cost)
+    plan = PLANNERS[name](watched, init, box, seeded(1), num_samples=samples, num_iterations=iterations)
+    assert inside(box, plan.actions)
+    assert inside(box, plan.proposal.mean)
+    assert plan.proposal.std.isfinite().all()
+    assert (plan.diagnostics.finite_share == 1).all()
+    seen = torch.cat(watched.answered[:iterations], dim=1)
+    assert torch.equal(plan.diagnostics.cost_per_iteration[-1], seen.amin(dim=1))
+
+
+@NAMES
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 0.99])
+def test_one_rule_for_every_cost_that_is_not_finite(name: str, share: float) -> None:
+    """Of 300 candidates up to 99% are broken, among them the start; which way they are broken changes no bit."""
+    init, box = start(rows=2)
+    plans = []
+    for value in BROKEN:
+        lottery = seeded(3)
+
+        def cost(actions: Tensor, value: float = value, lottery: torch.Generator = lottery) -> Tensor:
+            values = quadratic(torch.full((2, 5, 4), 0.6))(actions)
+            broken = torch.rand(values.shape, generator=lottery) < share
+            broken[:, 0] = share > 0
+            return torch.where(broken, value, values)
+
+        plans.append(PLANNERS[name](Watched(cost), init, box, seeded(0), num_samples=300))
+    first = plans[0]
+    for plan in plans[1:]:
+        assert torch.equal(plan.actions, first.actions)
+        assert torch.equal(plan.cost, first.cost)
+        assert torch.equal(plan.proposal.std, first.proposal.std)
+        assert torch.equal(plan.diagnostics.finite_share, first.diagnostics.finite_share)
+    assert torch.allclose(first.diagnostics.finite_share.mean(), torch.tensor(1 - share), atol=0.01)
+    if name != "random_shooting":  # the others go on learning from the few that are left
+        assert (first.diagnostics.cost_per_iteration[-1] < first.diagnostics.cost_per_iteration[0]).all()
+
+
+@NAMES
+@property_test
 @given(problems(), st.integers(2, 12), st.floats(0, 0.99), st.sampled_from(BROKEN))
 def test_the_returned_cost_is_that_of_the_returned_actions(
     name: str, problem: tuple[Proposal, ActionBox], samples: int, share: float, value: float
@@ -135,6 +186,7 @@ def test_a_row_that_breaks_later_keeps_its_best_plan_and_its_distribution(name: 
         assert plan.elites is not None
         assert once.elites is not None
         assert torch.equal(plan.elites[1], once.elites[1])
+    assert plan.diagnostics.elite_spread.isfinite().all()
 
 
 @NAMES
@@ -157,6 +209,20 @@ def test_ties_are_legal(name: str, tie: float) -> None:
     assert torch.equal(plan.cost, torch.full((2,), tie))
     assert plan.proposal.mean.isfinite().all()
     assert plan.proposal.std.isfinite().all()
+
+
+@NAMES
+def test_costs_from_one_end_of_the_floats_to_the_other_are_legal(name: str) -> None:
+    init, box = start(rows=2)
+
+    def cost(actions: Tensor) -> Tensor:
+        return torch.where(actions[..., 0, 0] > 0.25, -3.4e38, 3.4e38) + actions.sum((-1, -2)) * 0.0
+
+    plan = PLANNERS[name](cost, init, box, seeded(0))
+    assert (plan.diagnostics.cost_per_iteration[-1] == torch.tensor(-3.4e38)).all()
+    assert plan.proposal.mean.isfinite().all()
+    assert plan.proposal.std.isfinite().all()
+    assert plan.diagnostics.elite_spread.isfinite().all()
 
 
 @NAMES
