@@ -23,6 +23,7 @@ MODEL = {
     "gymnasium",
     "pyarrow",
     "av",
+    "h5py",
     "PIL",
     "scipy",
     "tqdm",

@@ -1,11 +1,27 @@
-"""From nothing to a driving arm with toy sizes: the four commands a user types, as processes of their own."""
+"""From nothing to a driving arm with toy sizes: the commands of the tutorial, as processes of their own."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
+
+from worldmodel.cli import VERBS
+from worldmodel.cli_options import settings_from
+from worldmodel.data.hdf5 import DEFAULTS
+
+TUTORIAL = (Path(__file__).parent.parent.parent / "docs" / "own_data.md").read_text(encoding="utf-8")
+
+
+def commands(folder: str = "runs/own") -> list[list[str]]:
+    """Every command of the page, word by word, with another folder in place of runs/own."""
+    text = TUTORIAL.replace("\\\n", " ").replace("runs/own", folder)
+    return [shlex.split(line) for line in re.findall(r"^worldmodel (.*)$", text, re.MULTILINE)]
 
 
 def run(*words: str) -> str:
@@ -16,22 +32,31 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def test_collect_pretrain_train_drive(tmp_path: Path) -> None:
-    data, encoder, model, out = (str(tmp_path / name) for name in ("data", "encoder", "model", "out"))
-    run("collect", "task=jaco_push", "episodes=8", "steps=12", f"out={data}")
-    run("pretrain", f"data={data}", f"out={encoder}", "encoder=tiny", "steps=60", "learning_rate=1e-3", "batch_size=8")
+def test_collect_check_pretrain_train_drive(tmp_path: Path) -> None:
+    chain = commands(str(tmp_path))[:5]
+    assert [words[0] for words in chain] == ["collect", "check", "pretrain", "train", "drive"]
+    printed = {words[0]: run(*words) for words in chain}
+    assert printed["check"].endswith("\nno defects\n")
     control = str(tmp_path / "control")
-    run("pretrain", f"data={data}", f"out={control}", "encoder=tiny", "steps=0")
+    run("pretrain", f"data={tmp_path / 'data'}", f"out={control}", "encoder=tiny", "steps=0")
     health = json.loads((tmp_path / "control" / "health.json").read_text())
     spreads = [health[name]["spread"] for name in ("random", "pretrained")]
     assert abs(spreads[0] - spreads[1]) < 1e-4, "no steps: the random network itself"
-    sizes = ("predictor=tiny", "steps=40", "track_steps=20", "track_rounds=1", "refine_steps=40", "batch_size=8")
-    run("train", f"data={data}", f"encoder={encoder}/encoder", f"out={model}", *sizes)
-    again = run("train", f"data={data}", f"encoder={encoder}/encoder", f"out={model}", *sizes)
-    assert "complete already" in again
-    search = ("planner.num_samples=16", "planner.num_iterations=2", "planner.num_elites=4")
-    run("drive", "task=jaco_push", f"model={model}/model", f"out={out}", "episodes=1", *search)
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert "complete already" in run(*chain[3])
+    summary = json.loads((tmp_path / "drive" / "summary.json").read_text())
     assert summary["episodes"] == 1
     assert summary["failures"] == []
-    assert summary["model"]["sha256"] == json.loads((tmp_path / "model" / "report.json").read_text())["model_sha256"]
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert summary["model"]["sha256"] == report["model_sha256"]
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert sorted(split["train"] + split["validation"]) == list(range(8))
+
+
+def test_every_command_of_the_tutorial_is_legal() -> None:
+    for verb, *arguments in commands():
+        assert settings_from(VERBS[verb].options, arguments)
+
+
+def test_the_tutorials_mapping_names_what_there_is_to_name() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", TUTORIAL, re.DOTALL)
+    assert set(yaml.safe_load(text)) == set(DEFAULTS["robomimic"].__dataclass_fields__)

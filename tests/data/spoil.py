@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from worldmodel.data.layout import Layout
 from worldmodel.data.reader import open_dataset
+from worldmodel.data.writer import Rollout, finalize, write_episode
 from worldmodel.errors import DataError
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -59,3 +62,27 @@ def change_column(root: Path, name: str, change: Callable[[list[Any]], Any], fil
 
 def put(row: int, value: Any) -> Callable[[list[Any]], list[Any]]:
     return lambda values: [*values[:row], value, *values[row + 1 :]]
+
+
+def write_noise(
+    root: Path,
+    length: int,
+    side: int,
+    *,
+    video: bool = False,
+    frames: Mapping[int, np.ndarray] | None = None,
+    still: Collection[int] = (),
+) -> Path:
+    """Four episodes of noise by our own writer, but for the `frames` given and the `still`, whose pose rests."""
+    layout = Layout(5, 2, 2, {"front": (side, side)}, video=video)
+    rng = np.random.default_rng(0)
+    records = []
+    for episode in range(4):
+        pictures = rng.integers(0, 255, (length, side, side, 3), dtype=np.uint8)
+        proprio, actions = rng.uniform(-1, 1, (2, length, 2)).astype(np.float32)
+        if episode in still:
+            proprio[:] = proprio[0]
+        rollout = Rollout({"front": (frames or {}).get(episode, pictures)}, proprio, actions)
+        records.append(write_episode(root, layout, rollout, episode=episode, start=length * episode, task="stay"))
+    finalize(root, layout, records, tasks=["stay"], extra={})
+    return root

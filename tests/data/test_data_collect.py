@@ -66,7 +66,7 @@ def test_the_folder_says_where_the_data_came_from_and_holds_nothing_else(collect
     assert (info["robot_type"], info["fps"], info["total_frames"]) == ("dot", 5, 40)
     data = {f"data/chunk-000/file-{i:03d}.parquet" for i in range(5)}
     meta = {"collect.json", "episodes/chunk-000/file-000.parquet", "info.json", "stats.json", "tasks.parquet"}
-    assert set(tree(collected)) == data | {f"meta/{name}" for name in meta | {"worldmodel.json"}}
+    assert set(tree(collected)) == data | {f"meta/{name}" for name in meta | {"worldmodel.json", "SHA256SUMS"}}
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -185,7 +185,7 @@ def test_the_same_rollouts_give_the_same_bytes(tmp_path: Path, video: bool) -> N
     for name in ("one", "two"):
         write(tmp_path / name, layout)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
-    assert len(files) == 3 + 5 + (3 if video else 0)
+    assert len(files) == 3 + 6 + (3 if video else 0)
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 

@@ -98,6 +98,7 @@ def read_video(
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
+            stream.codec_context.options = {"err_detect": "explode"}  # a damaged frame is an error, not a guess
             if times[0] > half and stream.time_base is not None:
                 container.seek(int((times[0] - half) / stream.time_base), stream=stream, backward=True)
             for frame in container.decode(stream):

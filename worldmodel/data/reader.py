@@ -52,60 +52,74 @@ class Part:
 
     def __init__(self, path: str | Path, camera: str | None = None) -> None:
         self.info: DatasetInfo = read_info(Path(path))
-        self.camera: Feature = _choose_camera(self.info, camera)
+        self.camera: Feature = choose_camera(self.info, camera)
         self.rows: tuple[EpisodeRow, ...] = read_episode_rows(self.info)
         # An episode's first row within its file, and how many rows each file must have.
         self._rows_in: dict[tuple[int, int], int] = {}
         self._offsets: list[int] = [0] * len(self.rows)
-        self._kept: tuple[tuple[Path, int, int], pa.Table] | None = None
+        self._kept: dict[tuple[str, ...], tuple[tuple[Path, int, int], pa.Table]] = {}
         for row in sorted(self.rows, key=lambda row: row.start):
             key = (row.chunk, row.file)
             self._offsets[row.index] = self._rows_in.get(key, 0)
-            self._rows_in[key] = self._offsets[row.index] + row.length
+            self._rows_in[key] = self._offsets[row.index] + row.stop - row.start
 
     @property
     def dims(self) -> dict[str, Any]:
         """What must be equal among data sets that are used as one."""
         features = self.info.features
-        privileged = features[PRIVILEGED].shape[0] if PRIVILEGED in features else None
         return {
             "action dimension": features[ACTION].shape[0],
             "proprioception dimension": features[STATE].shape[0],
-            "privileged dimension": privileged,
             "fps": self.info.fps,
             "picture size": self.camera.image_shape,
         }
 
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The columns of vectors that are there."""
+        return tuple(name for name in (STATE, ACTION, PRIVILEGED) if name in self.info.features)
+
     def files(self) -> tuple[Path, ...]:
         """Every file that `read` draws on, sorted."""
-        paths = {self.info.data_file(row.chunk, row.file) for row in self.rows}
+        return tuple(sorted({path for index in range(len(self.rows)) for path in self.files_of(index)}))
+
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """The files that hold episode `index`: its rows, and its video where it has one."""
+        row = self.rows[index]
+        files = [self.info.data_file(row.chunk, row.file)]
         if self.camera.dtype == "video":
-            spans = [row.videos[self.camera.name] for row in self.rows]
-            paths |= {self.info.video_file(self.camera.name, span.chunk, span.file) for span in spans}
-        return tuple(sorted(paths))
+            span = row.videos[self.camera.name]
+            files.append(self.info.video_file(self.camera.name, span.chunk, span.file))
+        return tuple(files)
 
     def read(self, index: int) -> Episode:
         """Episode `index` of this data set. Raises DataError."""
-        row = self.rows[index]
-        path = self.info.data_file(row.chunk, row.file)
-        where = f"episode {index} in {path}"
-        table = self._table(path, row)
-        times = self._check_indices(table, row, where)
-        features = self.info.features
-        vectors = {
-            name: _vectors(table[name], features[name].shape[0], f"{name!r} of {where}")
-            for name in (STATE, ACTION, PRIVILEGED)
-            if name in features
-        }
-        frames = self._frames(table, row, times, where)
-        return Episode(frames, vectors[ACTION], vectors[STATE], vectors.get(PRIVILEGED), " / ".join(row.tasks))
+        table = self.table(index)
+        times = self.times(index, table)
+        vectors = {name: self.vector(index, table, name) for name in self.vectors}
+        frames = self.frames(index, times)
+        task = " / ".join(self.rows[index].tasks)
+        return Episode(frames, vectors[ACTION], vectors[STATE], vectors.get(PRIVILEGED), task)
 
-    def _table(self, path: Path, row: EpisodeRow) -> pa.Table:
-        """The episode's rows: only the row groups that hold them, only the columns that are used."""
-        columns = [name for name in (STATE, ACTION, PRIVILEGED) if name in self.info.features]
-        columns += [name for name in INDEX_COLUMNS if name != "task_index"]
-        if self.camera.dtype == "image":
-            columns.append(self.camera.name)
+    def table(self, index: int) -> pa.Table:
+        """The rows of episode `index` without pictures. Raises DataError, as all below do for what they look at."""
+        row = self.rows[index]
+        if row.length < 1 or row.stop - row.start != row.length:
+            got = f"{row.length} with rows {row.start} to {row.stop}"
+            where = f"episode {index} in {self.info.root / 'meta/episodes'}"
+            raise DataError(f"expected a length >= 1 that equals its rows, got {got} for {where}")
+        return self._table(row, (*self.vectors, *(name for name in INDEX_COLUMNS if name != "task_index")))
+
+    def vector(self, index: int, table: pa.Table, name: str) -> NDArray[np.float32]:
+        """One of `vectors` in the rows of episode `index`: float32 [L,n]."""
+        return _vectors(table[name], self.info.features[name].shape[0], f"{name!r} of {self._where(index)}")
+
+    def _where(self, index: int) -> str:
+        return f"episode {index} in {self.info.data_file(self.rows[index].chunk, self.rows[index].file)}"
+
+    def _table(self, row: EpisodeRow, columns: tuple[str, ...]) -> pa.Table:
+        """The episode's rows: only the row groups that hold them, only these columns."""
+        path = self.info.data_file(row.chunk, row.file)
         if not path.is_file():
             raise DataError(f"expected the file {path} that meta/episodes names, which does not exist")
         try:
@@ -114,7 +128,7 @@ class Part:
         except UNREADABLE as error:
             raise damaged(path, error) from error
 
-    def _rows(self, file: pq.ParquetFile, path: Path, row: EpisodeRow, columns: list[str]) -> pa.Table:
+    def _rows(self, file: pq.ParquetFile, path: Path, row: EpisodeRow, columns: tuple[str, ...]) -> pa.Table:
         missing = [name for name in columns if name not in file.schema_arrow.names]
         if missing:
             raise DataError(f"expected the column {missing[0]!r} in {path}, got {', '.join(file.schema_arrow.names)}")
@@ -128,12 +142,13 @@ class Part:
         last = int(np.searchsorted(ends, offset + row.length, side="left"))
         # The last row groups stay in memory: the next episode is often in the same.
         key = (path, first, last)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = key, file.read_row_groups(list(range(first, last + 1)), columns=columns)
-        return self._kept[1].slice(offset - int(ends[first]) + sizes[first], row.length)
+        if columns not in self._kept or self._kept[columns][0] != key:
+            self._kept[columns] = key, file.read_row_groups(list(range(first, last + 1)), columns=list(columns))
+        return self._kept[columns][1].slice(offset - int(ends[first]) + sizes[first], row.length)
 
-    def _check_indices(self, table: pa.Table, row: EpisodeRow, where: str) -> NDArray[np.float64]:
-        """The rows are this episode's, in order and at the stated rate; their times [L] [s]."""
+    def times(self, index: int, table: pa.Table) -> NDArray[np.float64]:
+        """The rows are those of episode `index`, in order and at the stated rate; their times [L] [s]."""
+        row, where = self.rows[index], self._where(index)
         rows = np.arange(row.length)
         wanted = {"episode_index": np.full(row.length, row.index), "frame_index": rows, "index": row.start + rows}
         for name, expected in wanted.items():
@@ -150,13 +165,14 @@ class Part:
             raise DataError(f"expected timestamp {expected_time} in row {at} of {where}, got {times[at]:.4f} s")
         return times
 
-    def _frames(self, table: pa.Table, row: EpisodeRow, times: NDArray[Any], where: str) -> NDArray[np.uint8]:
-        shape = self.camera.image_shape
+    def frames(self, index: int, times: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """The pictures of episode `index` at its rows' times [L] [s]: uint8 [L,h,w,3]."""
+        shape, row, where = self.camera.image_shape, self.rows[index], self._where(index)
         if self.camera.dtype == "video":
             span = row.videos[self.camera.name]
             path = self.info.video_file(self.camera.name, span.chunk, span.file)
             return read_video(path, span.start + times, self.info.fps, shape, f"episode {row.index}")
-        column = table[self.camera.name].combine_chunks()
+        column = self._table(row, (self.camera.name,))[self.camera.name].combine_chunks()
         if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
             raise DataError(f"expected {self.camera.name!r} as struct<bytes, path>, got {column.type} in {where}")
         frames = np.empty((row.length, *shape, 3), dtype=np.uint8)
@@ -179,18 +195,19 @@ class Dataset:
                 if part.dims[name] != expected:
                     got = f"{part.dims[name]} in {part.info.root}"
                     raise DataError(f"expected {name} {expected} as in {first.info.root}, got {got}: use them apart")
-        self._place = [(part, index) for part in self.parts for index in range(len(part.rows))]
-        self.episodes: int = len(self._place)
-        self.lengths: tuple[int, ...] = tuple(part.rows[index].length for part, index in self._place)
+        self.places = tuple((part, index) for part in self.parts for index in range(len(part.rows)))
+        self.episodes: int = len(self.places)
+        self.lengths: tuple[int, ...] = tuple(part.rows[index].length for part, index in self.places)
         self.fps: int = first.info.fps
         self.action_dim: int = first.dims["action dimension"]
         self.proprio_dim: int = first.dims["proprioception dimension"]
-        self.privileged_dim: int | None = first.dims["privileged dimension"]
+        truth = first.info.features.get(PRIVILEGED)
+        self.privileged_dim: int | None = None if truth is None else truth.shape[0]
         self.image_shape: tuple[int, int] = first.camera.image_shape
 
     def read_episode(self, index: int) -> Episode:
         """Episode `index`, 0 <= index < episodes. Raises DataError for any defect."""
-        part, local = self._place[index]
+        part, local = self.places[index]
         return part.read(local)
 
     def files(self) -> tuple[Path, ...]:
@@ -211,7 +228,8 @@ def open_datasets(paths: str | Path | Sequence[str | Path], camera: str | None =
     return Dataset([Part(path, camera) for path in several])
 
 
-def _choose_camera(info: DatasetInfo, camera: str | None) -> Feature:
+def choose_camera(info: DatasetInfo, camera: str | None) -> Feature:
+    """The camera of that name, or the only one. Raises DataError, naming those that are there."""
     cameras = info.cameras
     names = ", ".join(cameras) or "none"
     if camera is None and len(cameras) != 1:

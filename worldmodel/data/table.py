@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.errors import DataError
+
 Array = NDArray[Any]
 
 
@@ -32,10 +34,13 @@ class Table:
         return len(self.episode)
 
     def split(self, held_out: float = 0.05) -> tuple[Array, Array]:
-        """Training and validation episode numbers, disjoint: every k-th episode is held out, at least one."""
+        """Training and validation episode numbers, disjoint: every k-th episode is held out, at least one.
+
+        Raises DataError for fewer than two episodes.
+        """
         episodes = np.unique(self.episode)
         if len(episodes) < 2:
-            return episodes, episodes
+            raise DataError(f"expected at least two episodes, one of them to be held out, got {len(episodes)}")
         every = max(2, min(round(1 / held_out), len(episodes)))
         held = np.arange(len(episodes)) % every == every - 1
         return episodes[~held], episodes[held]

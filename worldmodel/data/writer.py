@@ -35,6 +35,7 @@ DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 EXTRA_PATH = "meta/worldmodel.json"
+SUMS_PATH = "meta/SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def _write_table(path: Path, table: pa.Table) -> None:
 def finalize(
     root: Path, layout: Layout, records: Sequence[Record], *, tasks: Sequence[str], extra: Mapping[str, Any]
 ) -> None:
-    """Describe the written episodes, `records` in episode order; `extra` goes to `meta/worldmodel.json`.
+    """Describe the written episodes, `records` in episode order; `extra` goes to `meta/worldmodel.json`,
+    the sha256 of every file to `meta/SHA256SUMS`.
 
     `meta/info.json` is written last: a folder with one is a complete data set.
     """
@@ -131,11 +133,11 @@ def finalize(
     _write_table(root / EPISODES_PATH, episode_table(layout, records))
     write_json(root / "meta/stats.json", {f.name: aggregate([r.stats[f.name] for r in records]) for f in features})
     _write_table(root / "meta/tasks.parquet", task_table(tasks))
-    digest = hashlib.sha256()
-    for record in records:
-        for path, value in sorted(record.files.items()):
-            digest.update(f"{value}  {path}\n".encode())
-    write_json(root / EXTRA_PATH, {**extra, "data_sha256": digest.hexdigest()})
+    files = [pair for record in records for pair in sorted(record.files.items())]
+    sums = "".join(f"{value}  {path}\n" for path, value in files)  # what `sha256sum -c` reads
+    with atomic_file(root / SUMS_PATH) as temporary:
+        temporary.write_text(sums, encoding="utf-8")
+    write_json(root / EXTRA_PATH, {**extra, "data_sha256": hashlib.sha256(sums.encode()).hexdigest()})
     info = {
         "codebase_version": VERSION,
         "robot_type": layout.robot_type,

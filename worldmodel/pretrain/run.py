@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel.data.cache import encode_rows, load_table
+from worldmodel.data.cache import encode_rows
+from worldmodel.data.load import load_table
 from worldmodel.data.table import Table
 from worldmodel.encoders import VJEPAEncoder
 from worldmodel.errors import DataError, TrainingError
@@ -24,6 +25,7 @@ from worldmodel.training.device import choose_device
 from worldmodel.training.folder import resume_folder
 
 REPORT = "health.json"
+SPLIT = "split.json"
 PROBE_TRAIN, PROBE_HELD_OUT = 2500, 800
 LEAST_SPREAD = 0.01  # below this the content is lost in the rounding of half precision
 LEAST_RANK = 2.0  # an effective rank of one says the same thing of every picture
@@ -39,21 +41,26 @@ def pretrain(
     learning_rate: float,
     seed: int,
     device: str = "auto",
+    camera: str | None = None,
+    skip_bad_episodes: bool = False,
 ) -> dict[str, Any]:
     """Pretrain an encoder of the architecture `encoder` (fields of VJEPA2Config) and write it to `out`.
 
-    The same call again resumes from the newest checkpoint. Returns the report that is written as health.json.
+    camera, skip_bad_episodes: see `load_table`. The same call again resumes from the newest checkpoint.
+    Returns the report that is written as health.json.
     Raises TrainingError where the latents have collapsed, DataError for unusable data.
     """
     settings = PretrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     folder = Path(out)
-    table, data_sha256 = load_table(list(data))
+    loaded = load_table(list(data), camera=camera, skip_bad_episodes=skip_bad_episodes)
+    table, data_sha256 = loaded.table, loaded.sha256
     if len(table.window_starts(2, table.split()[0])) == 0:
         raise DataError(f"expected episodes of at least two frames, got none in {', '.join(data)}: collect longer ones")
     identity = {"settings": asdict(settings), "architecture": dict(encoder), "data_sha256": data_sha256}
     finished = resume_folder(folder, identity, REPORT)
     if finished is not None:
         return finished
+    loaded.store_split(folder / SPLIT)
     learner = VJEPA(build_model(encoder, seed))
     before = measure(VJEPAEncoder(learner.frozen()), table)
     print(f"random weights: {_line(before)}")
@@ -64,7 +71,7 @@ def pretrain(
     model = learner.to("cpu").frozen()
     after = measure(VJEPAEncoder(model), table)
     print(f"pretrained:     {_line(after)}")
-    report = {**identity, "random": before, "pretrained": after}
+    report = {**identity, "camera": camera, "data": loaded.about(), "random": before, "pretrained": after}
     with atomic_dir(folder / "encoder") as temporary:
         model.save_pretrained(temporary)
     report["sha256"] = sha256_file(folder / "encoder" / "model.safetensors")

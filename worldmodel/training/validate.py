@@ -75,7 +75,8 @@ def validate(model: WorldModel, table: Table, features: Array, horizon: int = 8)
     }
     truth = torch.from_numpy(table.privileged)
     known = table.window_starts(1, train)
-    known = rng.choice(known[np.isfinite(table.privileged[known]).all(axis=1)], 8000) if len(known) else known
+    known = known[np.isfinite(table.privileged[known]).all(axis=1)]
+    known = rng.choice(known, 8000) if len(known) else known
     moved = (truth[rows[:, -1]] - truth[rows[:, 0]]).norm(dim=-1) > MOVED
     near = truth[rows[:, 0]].abs().amax(dim=-1) < 0.5
     pick = moved & near & torch.isfinite(truth[rows]).all(dim=-1).all(dim=-1)
