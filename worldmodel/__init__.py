@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from worldmodel.errors import WorldModelError
     from worldmodel.model import WorldModel
     from worldmodel.types import Agent, Decision
+    from worldmodel.vjepa2_ac import VJEPA2AC
 
 _HOME = {
     "Agent": "worldmodel.types",
     "Decision": "worldmodel.types",
     "PlanningAgent": "worldmodel.agent",
+    "VJEPA2AC": "worldmodel.vjepa2_ac",
     "WorldModel": "worldmodel.model",
     "WorldModelError": "worldmodel.errors",
     "load": "worldmodel.bundle",
     "load_encoder": "worldmodel.encoders",
 }
 
-__all__ = ["Agent", "Decision", "PlanningAgent", "WorldModel", "WorldModelError", "load", "load_encoder"]
+__all__ = ["VJEPA2AC", "Agent", "Decision", "PlanningAgent", "WorldModel", "WorldModelError", "load", "load_encoder"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from worldmodel import convert
 from worldmodel.encoders import load_encoder
 from worldmodel.errors import BundleError, EncoderError
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.storage import atomic_dir, sha256_file, write_json
+from worldmodel.vjepa2_ac import VJEPA2AC
+from worldmodel.weights import fill
 
 FORMAT = "worldmodel/1"
 MODELS = Path(__file__).parent / "models"
 CONFIG, WEIGHTS, MANIFEST, ENCODER = "config.json", "model.safetensors", "MANIFEST.json", "encoder"
 DYNAMICS = "dynamics.safetensors"  # a file of its own, so that no file is large
+WEIGHTS_OF = {FORMAT: (WEIGHTS, DYNAMICS), convert.FORMAT: (convert.WEIGHTS,)}
 
 
 def shipped_models() -> list[str]:
@@ -43,43 +48,68 @@ def save(model: WorldModel, folder: Path, card: str) -> str:
         moves = {key: value for key, value in tensors.items() if key.startswith("members.")}
         save_file(moves, temporary / DYNAMICS)
         save_file({key: value for key, value in tensors.items() if key not in moves}, temporary / WEIGHTS)
-        model.encoder.model.save_pretrained(temporary / ENCODER)
+        model.encoder.save(temporary / ENCODER)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        names = [CONFIG, WEIGHTS, DYNAMICS, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors"]
+        names = [CONFIG, WEIGHTS, DYNAMICS]
+        names += sorted(f"{ENCODER}/{path.name}" for path in (temporary / ENCODER).iterdir())
         write_json(temporary / MANIFEST, {name: sha256_file(temporary / name) for name in names})
     return _fingerprint(folder)
 
 
-def load(name: str | Path) -> WorldModel:
+def load(name: str | Path) -> WorldModel | VJEPA2AC:
     """A shipped model by name, or a bundle by folder, verified, ready to plan with. Raises BundleError."""
     folder = _find(name)
+    manifest = _verified(folder)
+    config = _json(folder / CONFIG)
+    kind = config.get("format") if isinstance(config, dict) else None
+    if not isinstance(kind, str) or kind not in WEIGHTS_OF:
+        raise BundleError(f"expected format {FORMAT!r} in {folder / CONFIG}, got {kind!r}: use its own version")
+    _require_listed(WEIGHTS_OF[kind], manifest, folder)
+    try:
+        encoder = load_encoder(folder / ENCODER)
+        if kind == convert.FORMAT:
+            sizes = {key: config[key] for key in ("image_size", "patch_size", "num_heads")}
+            predictor = convert.load_vjepa2_ac_predictor(_tensors(folder / convert.WEIGHTS), **sizes)
+            public = VJEPA2AC(encoder, predictor, name=str(config["name"]), sha256=_fingerprint(folder))
+            return public.eval().requires_grad_(False)
+        settings = ModelConfig(**config["model"])
+        model = WorldModel(encoder, settings, name=str(config["name"]), sha256=_fingerprint(folder))
+    except (KeyError, TypeError, EncoderError, SafetensorError) as error:
+        raise BundleError(
+            f"expected a model config in {folder / CONFIG}, got an error ({error}): copy it again"
+        ) from error
+    _fill(model, folder)
+    return model.eval().requires_grad_(False)
+
+
+def _verified(folder: Path) -> dict[str, Any]:
+    """The manifest, once every file that it lists has its sha256."""
     manifest = _json(folder / MANIFEST)
-    required = {CONFIG, WEIGHTS, DYNAMICS, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors"}
-    if not isinstance(manifest, dict) or set(manifest) != required:
-        raise BundleError(f"expected {folder / MANIFEST} to list {sorted(required)}, got something else: copy it again")
+    if not isinstance(manifest, dict):
+        raise BundleError(f"expected a list of files in {folder / MANIFEST}, got something else: copy it again")
+    _require_listed((CONFIG, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors"), manifest, folder)
     for file, digest in manifest.items():
         path = folder / file
+        if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
+            raise BundleError(f"expected files inside {folder}, got {file!r} in {MANIFEST}: do not trust it")
         if not path.is_file():
             raise BundleError(f"expected the file {path}, got none: copy the model again")
         if sha256_file(path) != digest:
             raise BundleError(
                 f"expected sha256 {str(digest)[:12]} for {path}, got {sha256_file(path)[:12]}: copy it again"
             )
-    config = _json(folder / CONFIG)
-    if config.get("format") != FORMAT:
-        raise BundleError(
-            f"expected format {FORMAT!r} in {folder / CONFIG}, got {config.get('format')!r}: use its own version"
-        )
-    try:
-        settings = ModelConfig(**config["model"])
-        encoder = load_encoder(folder / ENCODER)
-    except (KeyError, TypeError, EncoderError) as error:
-        raise BundleError(
-            f"expected a model config in {folder / CONFIG}, got an error ({error}): copy it again"
-        ) from error
-    model = WorldModel(encoder, settings, name=str(config["name"]), sha256=_fingerprint(folder))
-    _fill(model, folder)
-    return model.eval().requires_grad_(False)
+    return manifest
+
+
+def _require_listed(names: Sequence[str], manifest: Mapping[str, Any], folder: Path) -> None:
+    missing = [name for name in names if name not in manifest]
+    if missing:
+        raise BundleError(f"expected {folder / MANIFEST} to list {missing}, got something else: copy it again")
+
+
+def fingerprint(name: str | Path) -> str:
+    """The sha256 that a model, shipped or in a folder, has in results. Raises BundleError."""
+    return _fingerprint(_find(name))
 
 
 def _find(name: str | Path) -> Path:
@@ -103,24 +133,20 @@ def _json(path: Path) -> Any:
         raise BundleError(f"expected JSON in {path}, got something else ({error}): copy the model again") from error
 
 
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            f"expected weights in {path}, got an unreadable file ({error}): copy the model again"
+        ) from error
+
+
 def _fill(model: WorldModel, folder: Path) -> None:
-    tensors: dict[str, torch.Tensor] = {}
-    for path in (folder / WEIGHTS, folder / DYNAMICS):
-        try:
-            tensors |= load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise BundleError(
-                f"expected weights in {path}, got an unreadable file ({error}): copy the model again"
-            ) from error
+    tensors = _tensors(folder / WEIGHTS) | _tensors(folder / DYNAMICS)
     for part, module in model.trainable().items():
         own = {key[len(part) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{part}.")}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            cause = " ".join(str(error).split())[:200]
-            raise BundleError(
-                f"expected the weights of {part} in {folder}, got others ({cause}): copy it again"
-            ) from error
+        fill(module, own, f"the weights of {part} in {folder}", BundleError)
 
 
 def _fingerprint(folder: Path) -> str:

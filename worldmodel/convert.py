@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from worldmodel.convert_encoder import encoder_state, require_finite, require_shapes, strip_prefixes, write_encoder
+from worldmodel.encoders import load_encoder
 from worldmodel.errors import BundleError, ConfigError
 from worldmodel.storage import atomic_dir, sha256_file, write_json
 from worldmodel.transformer import TransformerPredictor
@@ -25,6 +27,7 @@ UNUSED = "extrinsics_encoder"
 FORMAT = "worldmodel/vjepa2_ac/1"
 WEIGHTS, CONFIG = "predictor.safetensors", "config.json"
 LABELS = ("public", "fixed")
+OWN = "checkpoint"
 
 
 def load_vjepa2_ac_predictor(
@@ -48,20 +51,24 @@ def convert_vjepa2_ac(
     checkpoint: str | Path,
     sha256: str,
     out: str | Path,
-    label: str,
+    encoder: str | Path = OWN,
+    label: str = "public",
     image_size: int = 256,
     patch_size: int = 16,
     num_heads: int = 16,
+    encoder_heads: int = 22,
 ) -> dict[str, Any]:
-    """Take the predictor out of the public training checkpoint `checkpoint` and write it to the new folder `out`.
+    """Turn the public training checkpoint `checkpoint` into a model in the new folder `out`; see bundle.load.
 
-    The folder gets predictor.safetensors (names and precision as published, without prefixes), config.json (returned,
-    too) and MANIFEST.json with the sha256 of both. The file is hashed before it is opened; it is opened for tensors
-    only and memory-mapped, so that neither code inside it nor its size matters. label: `public` for the weights Meta
+    The folder gets predictor.safetensors (names and precision as published, without prefixes), encoder/ in the layout
+    of `transformers`, config.json (returned, too) and MANIFEST.json with the sha256 of each. The file is hashed before
+    it is opened; it is opened for tensors only and memory-mapped, so that neither code inside it nor its size matters.
+    encoder: `checkpoint`, the file's own `target_encoder`, or what worldmodel.load_encoder takes; the predictor was
+    trained on the former, and config.json says whether the two are equal. label: `public` for the weights Meta
     released, whose rollout loss was mis-computed, `fixed` for a retrained predictor (arXiv 2512.24497, appendix B).
-    The predictor belongs to the checkpoint's own `target_encoder`; another ViT-g is a silent error. Raises ConfigError
-    for another label, BundleError for a file that is missing, has another sha256 or other contents, OutputError if
-    `out` exists.
+    num_heads, encoder_heads: of predictor and `target_encoder`, which their tensors do not tell. Raises ConfigError
+    for another label, BundleError for a file that is missing, has another sha256 or other contents, EncoderError,
+    OutputError if `out` exists.
     """
     if label not in LABELS:
         raise ConfigError(f"expected label public or fixed, got {label!r}: say which weights these are")
@@ -72,27 +79,60 @@ def convert_vjepa2_ac(
             f"expected a checkpoint with a predictor, got {found} in {checkpoint}: use the V-JEPA 2-AC file"
         )
     state, predictor = _matched(contents["predictor"], image_size, patch_size, num_heads)
-    for name, value in state.items():
-        if not bool(torch.isfinite(value).all()):
-            raise BundleError(
-                f"expected finite weights, got NaN or infinity in {name} of {checkpoint}: download it again"
-            )
-    config = {
-        "format": FORMAT,
-        "label": label,
-        "source_sha256": sha256.lower(),
-        "image_size": image_size,
-        "patch_size": patch_size,
-        "num_heads": num_heads,
-        "latent_dim": predictor.latent_dim,
-        "latent_tokens": predictor.latent_tokens,
-        "encoder": "target_encoder of the same checkpoint, layer-normalised",
-    }
+    require_finite(state, str(checkpoint))
     with atomic_dir(Path(out)) as folder:
         save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+        own = contents.get("target_encoder")
+        public = encoder_state(own) if isinstance(own, Mapping) else None
+        matches = _write_encoder(folder / "encoder", encoder, public, predictor, image_size, encoder_heads)
+        config = {
+            "format": FORMAT,
+            "name": f"vjepa2_ac-{label}",
+            "label": label,
+            "source_sha256": sha256.lower(),
+            "image_size": image_size,
+            "patch_size": patch_size,
+            "num_heads": num_heads,
+            "latent_dim": predictor.latent_dim,
+            "latent_tokens": predictor.latent_tokens,
+            "encoder": "target_encoder of the checkpoint" if str(encoder) == OWN else Path(encoder).name,
+            "encoder_matches": matches,
+        }
         write_json(folder / CONFIG, config)
-        write_json(folder / "MANIFEST.json", {name: sha256_file(folder / name) for name in (WEIGHTS, CONFIG)})
+        names = [WEIGHTS, CONFIG, *sorted(f"encoder/{path.name}" for path in (folder / "encoder").iterdir())]
+        write_json(folder / "MANIFEST.json", {name: sha256_file(folder / name) for name in names})
     return config
+
+
+def _write_encoder(
+    folder: Path,
+    source: str | Path,
+    public: Mapping[str, Tensor] | None,
+    predictor: TransformerPredictor,
+    image_size: int,
+    heads: int,
+) -> bool | None:
+    """Write the chosen encoder; whether it is the checkpoint's own (`public`), None where that cannot be known."""
+    if str(source) == OWN:
+        if public is None:
+            raise BundleError("expected a target_encoder in the checkpoint, got none: give encoder=FOLDER or a hub id")
+        size = write_encoder(folder, public, image_size, heads)
+        matches: bool | None = True
+    else:
+        chosen = load_encoder(source)
+        size = (chosen.image_size, chosen.tokens, chosen.width)
+        weights = chosen.model.state_dict()
+        matches = None
+        if public is not None:
+            matches = all(key in weights and torch.equal(weights[key], value) for key, value in public.items())
+        chosen.save(folder)
+    needs = (image_size, predictor.latent_tokens, predictor.latent_dim)
+    if size != needs:
+        raise BundleError(
+            f"expected an encoder of pictures of {needs[0]} px, {needs[1]} tokens and width {needs[2]}, got {size[0]} "
+            f"px, {size[1]} and {size[2]}: choose another encoder=, image_size= or patch_size="
+        )
+    return matches
 
 
 def _open_verified(path: Path, sha256: str) -> Any:
@@ -115,30 +155,11 @@ def _matched(
     """The weights without prefixes, and a predictor on the meta device that they fit."""
     if patch_size < 1 or image_size < patch_size or image_size % patch_size:
         raise ConfigError(f"expected an image_size that patch_size={patch_size} divides, got {image_size}: correct it")
-    state = _strip(state_dict)
+    state = strip_prefixes(state_dict)
     with torch.device("meta"):
         predictor = _empty_predictor(state, (image_size // patch_size) ** 2, num_heads)
     _check_shapes(state, predictor)
     return state, predictor
-
-
-def _strip(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict without the prefixes that training wrappers left."""
-    state: dict[str, Tensor] = {}
-    for name, value in state_dict.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise BundleError(
-                f"expected tensors under names, got {type(value).__name__} at {name!r}: pass a state dict"
-            )
-        short = name
-        while short.startswith(("module.", "backbone.")):
-            short = short.partition(".")[2]
-        if short in state:
-            raise BundleError(
-                f"expected every weight once, got {short} twice with different prefixes: pass one of them"
-            )
-        state[short] = value
-    return state
 
 
 def _empty_predictor(state: Mapping[str, Tensor], latent_tokens: int, num_heads: int) -> TransformerPredictor:
@@ -175,20 +196,4 @@ def _check_shapes(state: Mapping[str, Tensor], predictor: TransformerPredictor) 
     width = predictor.state_encoder.out_features
     wanted = {name: list(value.shape) for name, value in predictor.state_dict().items()}
     wanted[f"{UNUSED}.weight"], wanted[f"{UNUSED}.bias"] = [width, predictor.proprio_dim - 1], [width]
-    found = {name: list(value.shape) for name, value in state.items()}
-    differences = [f"{name} is missing" for name in wanted if name not in found]
-    differences += [f"{name} is left over" for name in found if name not in wanted]
-    differences += [
-        f"{name} is {found[name]}, not {shape}"
-        for name, shape in wanted.items()
-        if name in found and found[name] != shape
-    ]
-    differences += [
-        f"{name} is {value.dtype}, not floats" for name, value in state.items() if not value.is_floating_point()
-    ]
-    if differences:
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise BundleError(
-            f"expected the weights of a V-JEPA 2-AC predictor, got differences ({'; '.join(differences[:3])}{more}): "
-            "pass the predictor of the public checkpoint, complete"
-        )
+    require_shapes(state, wanted, "V-JEPA 2-AC predictor")

@@ -8,21 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_encoder import ARCHITECTURE
+from tiny_model import tiny_model
 
 from worldmodel.bundle import load, save
-from worldmodel.encoders import VJEPAEncoder, load_encoder
+from worldmodel.encoders import load_encoder
 from worldmodel.errors import BundleError, ConfigError, EncoderError, WorldModelError
-from worldmodel.model import ModelConfig, WorldModel
-from worldmodel.pretrain.vjepa import build_model
-
-
-def tiny_model() -> WorldModel:
-    torch.manual_seed(0)
-    config = ModelConfig(
-        3, 3, 2, 4, 2, 4, 16, 2, 16, 1, planning={"horizon": 3, "num_samples": 20, "num_iterations": 2}
-    )
-    return WorldModel(VJEPAEncoder(build_model(ARCHITECTURE, 0)), config, name="tiny").eval()
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +101,8 @@ def test_misuse_says_what_was_expected(folder: Path, tmp_path: Path) -> None:
         model.agent().act({"pixels": frames(1), "proprio": np.zeros((1, 3), np.float32)})
     with pytest.raises(EncoderError, match="no such folder"):
         load_encoder(tmp_path / "none")
-    (tmp_path / "config.json").write_text('{"model_type": "dinov2"}')
-    with pytest.raises(EncoderError, match="expected model_type 'vjepa2'"):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(EncoderError, match="expected model_type vjepa2"):
         load_encoder(tmp_path)
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from public_checkpoint import ENCODER_HEADS, GOLDEN, SIZES
+from public_checkpoint import predictor_weights as weights
+from public_checkpoint import write_checkpoint as checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -16,13 +19,8 @@ from worldmodel.errors import BundleError, ConfigError, OutputError, WorldModelE
 from worldmodel.storage import sha256_file
 from worldmodel.transformer import TransformerPredictor
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "vjepa2_ac_predictor_golden.safetensors"
-SIZES = {"image_size": 64, "patch_size": 16, "num_heads": 2}
 FRAMES, TOKENS = 3, 16
-
-
-def weights() -> dict[str, Tensor]:
-    return {k.removeprefix("weights."): v for k, v in load_file(GOLDEN).items() if k.startswith("weights.")}
+ALL_SIZES = {**SIZES, "encoder_heads": ENCODER_HEADS}
 
 
 def given() -> tuple[Tensor, Tensor, Tensor]:
@@ -115,31 +113,18 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
     refused(weights(), "heads", num_heads=3)
 
 
-def checkpoint(path: Path, **changes: Any) -> str:
-    """A file with the layout of the public training checkpoint; returns its sha256."""
-    contents = {
-        "encoder": {"module.backbone.norm.weight": torch.ones(96)},
-        "predictor": {f"module.{name}": value for name, value in weights().items()},
-        "opt": {"state": {0: {"step": torch.tensor(7.0)}}, "param_groups": [{"lr": 1e-4, "params": [0]}]},
-        "scaler": {"scale": 65536.0},
-        "target_encoder": {"module.backbone.norm.weight": torch.ones(96)},
-        "epoch": 315, "loss": 0.5, "batch_size": 8, "world_size": 32, "lr": 0.0,
-    }  # fmt: skip
-    torch.save({key: value for key, value in {**contents, **changes}.items() if value is not None}, path)
-    return sha256_file(path)
-
-
 @torch.inference_mode()
 def test_a_checkpoint_becomes_a_predictor_that_predicts_the_same(tmp_path: Path) -> None:
     digest = checkpoint(tmp_path / "public.pt")
     out = tmp_path / "converted"
     config = convert_vjepa2_ac(
-        checkpoint=tmp_path / "public.pt", sha256=digest.upper(), out=out, label="public", **SIZES
+        checkpoint=tmp_path / "public.pt", sha256=digest.upper(), out=out, label="public", **ALL_SIZES
     )
     assert json.loads((out / "config.json").read_text()) == config
     assert (config["label"], config["source_sha256"], config["latent_tokens"]) == ("public", digest, TOKENS)
     manifest = json.loads((out / "MANIFEST.json").read_text())
-    assert {name: sha256_file(out / name) for name in os.listdir(out) if name != "MANIFEST.json"} == manifest
+    files = [path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()]
+    assert {name: sha256_file(out / name) for name in files if name != "MANIFEST.json"} == manifest
     predictor = load_vjepa2_ac_predictor(load_file(out / "predictor.safetensors"), **SIZES)
     torch.testing.assert_close(predictor(*given()).flatten(1, 2), load_file(GOLDEN)["output.T3"], atol=1e-5, rtol=0)
 
@@ -157,7 +142,9 @@ class Payload:
 def test_code_inside_a_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:
     digest = checkpoint(tmp_path / "evil.pt", opt=Payload(tmp_path / "owned"))
     with pytest.raises(BundleError, match="expected a checkpoint of tensors") as caught:
-        convert_vjepa2_ac(checkpoint=tmp_path / "evil.pt", sha256=digest, out=tmp_path / "out", label="public", **SIZES)
+        convert_vjepa2_ac(
+            checkpoint=tmp_path / "evil.pt", sha256=digest, out=tmp_path / "out", label="public", **ALL_SIZES
+        )
     assert "\n" not in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == ["evil.pt"]
 
@@ -169,14 +156,14 @@ def test_a_checkpoint_with_another_sha256_is_not_even_opened(tmp_path: Path) -> 
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(BundleError, match=f"expected sha256 {digest[:16]} .* got {sha256_file(path)[:16]}"):
-        convert_vjepa2_ac(checkpoint=path, sha256=digest, out=tmp_path / "out", label="public", **SIZES)
+        convert_vjepa2_ac(checkpoint=path, sha256=digest, out=tmp_path / "out", label="public", **ALL_SIZES)
     assert sorted(os.listdir(tmp_path)) == ["public.pt"]
 
 
 def convert(folder: Path, **changes: Any) -> dict[str, Any]:
     path = folder / "public.pt"
     return convert_vjepa2_ac(
-        checkpoint=path, sha256=checkpoint(path, **changes), out=folder / "out", label="fixed", **SIZES
+        checkpoint=path, sha256=checkpoint(path, **changes), out=folder / "out", label="fixed", **ALL_SIZES
     )
 
 
@@ -192,7 +179,9 @@ def test_checkpoints_that_are_something_else_are_refused(tmp_path: Path) -> None
     (tmp_path / "text.pt").write_text("not a checkpoint")
     for name, digest in (("text.pt", sha256_file(tmp_path / "text.pt")), ("none.pt", "0" * 64)):
         with pytest.raises(BundleError, match="expected a checkpoint"):
-            convert_vjepa2_ac(checkpoint=tmp_path / name, sha256=digest, out=tmp_path / "out", label="fixed", **SIZES)
+            convert_vjepa2_ac(
+                checkpoint=tmp_path / name, sha256=digest, out=tmp_path / "out", label="fixed", **ALL_SIZES
+            )
     assert not (tmp_path / "out").exists()
 
 

@@ -15,8 +15,8 @@ def model_card(name: str, report: Mapping[str, Any], data: Sequence[str]) -> str
     settings = json.dumps({key: report[key] for key in ("settings", "tracking", "predictor", "objective")}, indent=2)
     return f"""# {name}
 
-A world model for planning: frozen V-JEPA encoder, projector and latent dynamics, trained by this project on its own
-simulated rollouts. No pretrained weights of others, no labels of objects.
+A world model for planning: a frozen encoder, a projector and latent dynamics, trained on the rollouts below without
+labels of objects. The licence of the encoder's weights holds for this copy of them, too.
 
 | fact | value |
 |---|---|
