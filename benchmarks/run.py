@@ -102,19 +102,8 @@ def run(
     finally:
         lines = read_lines(out / "episodes.jsonl")
         summary = {
-            "task": subject.task,
-            "planner": subject.planner,
-            "agent": subject.agent,
-            **summarise(lines, ready.goal is None),
-            "model": dict(subject.model),
+            **_about(subject, ready, lines),
             "seeds": seeds,
-            "versions": ready.versions,
-            "protocol": protocol_card(),
-            "machine": machine(),
-            "env_id": subject.env_id,
-            "budget": ready.budget,
-            "success_radius_m": ready.radius,
-            "planner_settings": dict(subject.settings),
             "goal": None if goal is None else goal.name,
             "parallel": parallel,
             "seconds": round(time.perf_counter() - started, 2),
@@ -124,6 +113,24 @@ def run(
         page = write_report(out)
         print(f"{table(summary)}\n  {'page':<16}{page}")
     return summary
+
+
+def _about(subject: Subject, ready: _Ready, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """What summary.json says of who was measured on what, and how it went."""
+    return {
+        "task": subject.task,
+        "planner": subject.planner,
+        "agent": subject.agent,
+        **summarise(lines, ready.goal is None),
+        "model": dict(subject.model),
+        "versions": ready.versions,
+        "protocol": protocol_card(),
+        "machine": machine(),
+        "env_id": subject.env_id,
+        "budget": ready.budget,
+        "success_radius_m": ready.radius,
+        "planner_settings": dict(subject.settings),
+    }
 
 
 def _prepare(subject: Subject, seed: int, goal: Path | None) -> _Ready:

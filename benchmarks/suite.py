@@ -47,14 +47,17 @@ class Row:
         return "-".join([*parts, hashlib.sha256(text.encode()).hexdigest()[:10]])
 
 
-def run_suite(rows: Sequence[Row], out: Path, shard: str = "0/1") -> Path:
+def run_suite(rows: Sequence[Row], out: Path, shard: str = "0/1", config: str | None = None) -> Path:
     """Drive every row that is not complete yet, write out/table.md and out/index.html; returns the table's path.
 
     shard: "i/n" takes every n-th row from the i-th on, for several machines; their folders are merged by copying them
-    together. The same call again goes on where it was stopped. Raises ConfigError and what `drive` raises.
+    together. config: kept as out/config.yaml. The same call again goes on where it was stopped. Raises ConfigError and
+    what `drive` raises.
     """
     index, count = _shard(shard)
     out.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        (out / "config.yaml").write_text(config, encoding="utf-8")
     folders = [row.folder() for row in rows]
     if len(set(folders)) != len(folders):
         raise ConfigError("expected rows that differ, got two with the same settings: mend the suite")

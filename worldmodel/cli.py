@@ -1,7 +1,7 @@
 """`worldmodel <verb> key=value ...`: composes the settings, calls the verb, and says in one line what went wrong.
 
 This is the composition root: it alone reaches up to environments and benchmarks, and only once the settings are known
-to be good. Exit codes: 0 done, 2 a mistake that one line explains, 130 interrupted.
+to be good. Exit codes: 0 done, 1 `check` found defects, 2 a mistake that one line explains, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,7 +19,15 @@ from typing import Any
 
 from worldmodel.cli_gl import gl_renderer, require_simulator
 from worldmodel.cli_help import overview, verb_help
-from worldmodel.cli_options import Options, config_text, group_overrides, nearest, settings_from, split_arguments
+from worldmodel.cli_options import (
+    Options,
+    config_text,
+    group_overrides,
+    nearest,
+    settings_from,
+    split_arguments,
+    yaml_file,
+)
 from worldmodel.errors import ConfigError, OutputError, WorldModelError
 from worldmodel.storage import atomic_file
 
@@ -32,10 +40,13 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: its options, the call with settings and the text of config.yaml, and what an interruption leaves."""
+    """One verb: its options, the call with settings and the text of config.yaml, and what an interruption leaves.
+
+    The call returns the exit code, where that is not 0.
+    """
 
     options: Options
-    run: Callable[[Settings, str], None]
+    run: Callable[[Settings, str], int | None]
     kept: str = "nothing"
 
 
@@ -60,6 +71,26 @@ def collect(settings: Settings, config: str) -> None:
     say(f"{done['out']}: {done['episodes']} episodes, {done['frames']} frames of {done['task']} ({was})")
 
 
+def check(settings: Settings, config: str) -> int:
+    """Print what is in datasets, and every defect."""
+    from worldmodel.data.check import check, lines
+
+    as_json = settings.pop("json")
+    found = check(**settings)
+    say(json.dumps(found, indent=2) if as_json else "\n".join(lines(found)))
+    return 0 if found["clean"] else 1
+
+
+def import_data(settings: Settings, config: str) -> None:
+    """HDF5 logs -> a LeRobotDataset."""
+    from worldmodel.data.hdf5 import import_hdf5
+
+    mapping = None if settings["mapping"] is None else yaml_file(Path(settings["mapping"]))
+    with config_kept(Path(settings["out"]), config):
+        done = import_hdf5(**settings | {"mapping": mapping})
+    say(f"{settings['out']}: {done['episodes']} episodes, {done['frames']} frames")
+
+
 def pretrain(settings: Settings, config: str) -> None:
     """Frames -> an encoder."""
     from worldmodel.pretrain.run import pretrain
@@ -76,6 +107,30 @@ def train(settings: Settings, config: str) -> None:
         train(**settings)
 
 
+def convert(settings: Settings, config: str) -> None:
+    """A public checkpoint -> a model."""
+    from worldmodel.convert import convert_vjepa2_ac
+
+    given = {key: value for key, value in settings.items() if key != "format"}
+    if settings["format"] != "vjepa2_ac":
+        raise ConfigError(f"expected vjepa2_ac for 'format' of convert, got {settings['format']!r}")
+    done = convert_vjepa2_ac(**given)
+    say(f"{settings['out']}: V-JEPA 2-AC, {done['label']} weights, encoder: {done['encoder']}")
+    if done["encoder_matches"] is not True:
+        differs = "differs from" if done["encoder_matches"] is False else "cannot be compared with"
+        say(f"warning: this encoder {differs} the one the predictor was trained on")
+
+
+def diagnose(settings: Settings, config: str) -> None:
+    """Model x held-out episodes -> a page of verdicts."""
+    from benchmarks.diagnose import diagnose
+
+    done = diagnose(**settings, config=config)
+    words = {True: "good", False: "poor", None: "    "}
+    lines = [f"{words[item['good']]}  {title} {item['verdict']}" for title, item in done["verdicts"].items()]
+    say("\n".join([*lines, str(Path(settings["out"]) / "index.html")]))
+
+
 def info(settings: Settings, config: str) -> None:
     """Print what a bug report needs."""
     from worldmodel.info import info, lines
@@ -84,12 +139,38 @@ def info(settings: Settings, config: str) -> None:
     say(json.dumps(found, indent=2) if settings["json"] else "\n".join(lines(found)))
 
 
+def bench(settings: Settings, config: str) -> None:
+    """Measure the project itself -> a table."""
+    from benchmarks.bench import bench
+
+    suite = settings["suite"]
+    if "rows" in suite:
+        require_simulator()
+        common = {key: suite.pop(key) for key in ("episodes", "seed", "parallel")} | {"model": settings["model"]}
+        suite["rows"] = [driven(words, common, settings["threads"]) for words in suite["rows"]]
+    bench(**settings, config=config)
+
+
+def driven(words: str, common: Mapping[str, Any], threads: int | None) -> Settings:
+    """One row of a suite: the words of a `drive` command, the settings they stand for, and the text of config.yaml."""
+    options = VERBS["drive"].options
+    given = split_arguments(options, words.split())
+    arguments = [*words.split(), *(f"{key}={value}" for key, value in common.items() if key not in given)]
+    settings = settings_from(options, [*arguments, "out=row"]) | {"threads": threads}
+    return {"words": words, "settings": settings, "config": config_text(options, arguments, settings, version())}
+
+
 AGAIN = "all that is finished; the same command again goes on from there"
 VERBS = {
     "drive": Verb(Options("drive", paths=("out", "model", "goal")), drive, "the episodes driven so far"),
     "collect": Verb(Options("collect", paths=("out",)), collect, AGAIN),
+    "check": Verb(Options("check", path_lists=("data",)), check),
+    "import": Verb(Options("import", paths=("source", "out", "mapping")), import_data),
     "pretrain": Verb(Options("pretrain", paths=("out",), path_lists=("data",)), pretrain, AGAIN),
     "train": Verb(Options("train", paths=("out", "encoder", "name"), path_lists=("data",)), train, AGAIN),
+    "convert": Verb(Options("convert", paths=("checkpoint", "encoder", "out"), positional="format"), convert),
+    "bench": Verb(Options("bench", paths=("out", "model")), bench, AGAIN),
+    "diagnose": Verb(Options("diagnose", paths=("model", "out"), path_lists=("data",)), diagnose),
     "info": Verb(Options("info"), info),
 }
 
@@ -135,8 +216,7 @@ def run(words: Sequence[str], flags: Sequence[str]) -> int:
         return 0
     settings = settings_from(verb.options, arguments)
     quiet()
-    verb.run(settings, config_text(verb.options, arguments, settings, version()))
-    return 0
+    return verb.run(settings, config_text(verb.options, arguments, settings, version())) or 0
 
 
 @contextmanager

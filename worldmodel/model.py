@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from worldmodel.encoders import VJEPAEncoder
+from worldmodel.encoders import FrozenEncoder
+from worldmodel.ensemble import Ensemble
 from worldmodel.errors import BundleError
 from worldmodel.heads import InverseDynamics, ProprioHead
 from worldmodel.predictor import CompactPredictor
 from worldmodel.projector import CompactProjector, FeatureNorm, PlaceTracker
-from worldmodel.rollout import rollout
 
 if TYPE_CHECKING:
     from worldmodel.agent import PlanningAgent
@@ -27,6 +27,7 @@ class ModelConfig:
     place_dim, scene_dim, pose_dim: the parts of a latent: the object's place (and how unsure it is), what else there is
     to see of what the arm acts on, and the arm itself. members: of the ensemble that predicts places.
     planning: default settings of the agent (horizon, initial_std, ...), chosen on validation goals.
+    pool: side of the squares of encoder tokens that are averaged into one before anything else.
     """
 
     action_dim: int
@@ -40,6 +41,7 @@ class ModelConfig:
     predictor_hidden: int = 256
     predictor_blocks: int = 3
     planning: Mapping[str, Any] = field(default_factory=dict)
+    pool: int = 1
 
     @property
     def latent_dim(self) -> int:
@@ -50,10 +52,10 @@ class ModelConfig:
 class WorldModel(nn.Module):
     """encode: pictures -> latents; rollout: places under candidate actions; decode_proprio: latents -> pose."""
 
-    def __init__(self, encoder: VJEPAEncoder, config: ModelConfig, name: str = "unnamed", sha256: str = "") -> None:
+    def __init__(self, encoder: FrozenEncoder, config: ModelConfig, name: str = "unnamed", sha256: str = "") -> None:
         super().__init__()
         self.name, self.sha256, self.config = name, sha256, config
-        self.encoder = encoder
+        self.encoder = encoder = encoder.pooled(config.pool)
         self.norm = FeatureNorm(encoder.tokens, encoder.width)
         self.projector = CompactProjector(
             encoder.tokens,
@@ -80,6 +82,7 @@ class WorldModel(nn.Module):
             )
             for _ in range(config.members)
         )
+        self._stacked: dict[torch.dtype, tuple[object, Ensemble]] = {}
         self.proprio_head = ProprioHead(1, config.pose_dim, config.proprio_dim)
         self.inverse = InverseDynamics(1, config.scene_dim + config.pose_dim, config.action_dim)
 
@@ -146,11 +149,22 @@ class WorldModel(nn.Module):
 
         From places [B,N,Q] and proprio [B,P].
         """
-        found = [
-            rollout(cast(CompactPredictor, member), places[:, None], proprio[:, None], actions)
-            for member in self.members
-        ]
-        return torch.stack([path for path, _ in found]), found[0][1]
+        return self._ensemble(actions.device.type).rollout(places[:, None], proprio[:, None], actions)
+
+    def _ensemble(self, kind: str) -> Ensemble:
+        """The members stacked, in the dtype of autocast; frozen ones are kept until their weights change."""
+        weights = list(self.members.parameters())
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights[0].dtype
+        members = [cast(CompactPredictor, member) for member in self.members]
+        if any(weight.requires_grad for weight in weights):
+            return Ensemble.of(members, dtype)
+        versions = (0 if weight.is_inference() else weight._version for weight in weights)
+        state = [*(weight.data_ptr() for weight in weights), *versions]
+        if dtype not in self._stacked or self._stacked[dtype][0] != state:
+            # Kept for later calls, which may want gradients: not as inference tensors.
+            with torch.inference_mode(False), torch.no_grad():
+                self._stacked[dtype] = state, Ensemble.of(members, dtype)
+        return self._stacked[dtype][1]
 
     def agent(self, planner: str = "cem", **settings: Any) -> PlanningAgent:
         """An agent that plans with this model; settings override the model's own planning defaults."""

@@ -143,3 +143,19 @@ def command(arguments: list[str]) -> list[str]:
 
 def environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(CONFIGS.parent), **extra}
+
+
+def test_a_suite_is_rows_of_drive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "['task=jaco_reach agent=hold','task=jaco_push agent=random episodes=1']"
+    words = ["bench", "suite=smoke", f"suite.rows={rows}", f"out={tmp_path / 'rows'}", "threads=1"]
+    assert main(words) == 0
+    table = (tmp_path / "rows" / "table.md").read_text().splitlines()[2:]
+    assert [line.rpartition(" | ")[2] for line in table] == ["2 |", "1 |"]
+    kept = [path.read_text() for path in sorted((tmp_path / "rows").glob("*/config.yaml"))]
+    assert all(text.startswith("# worldmodel drive task=jaco_") and "parallel=2" in text for text in kept)
+    capsys.readouterr()
+    assert main([*words, "shard=2/2"]) == 2
+    assert "expected shard=i/n" in capsys.readouterr().err
+    assert main(["bench", "suite=smoke", "suite.rows=['task=jaco_rech']", f"out={tmp_path / 'none'}"]) == 2
+    assert "did you mean 'jaco_reach'" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
