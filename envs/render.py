@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import sys
 import weakref
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import RenderError
+from envs.watchdog import Watchdog
 
 BACKENDS = ("egl", "osmesa", "glfw", "cgl")
 
@@ -50,6 +52,12 @@ def make_gl_context(width: int, height: int) -> Any:
     return context
 
 
+@functools.cache
+def watchdog() -> Watchdog:
+    """The one of this process, from its first camera on."""
+    return Watchdog(backend_name())
+
+
 class Camera:
     """Renders one named camera at one size, without shadows, reflections or multisampling: the look of the data."""
 
@@ -75,19 +83,26 @@ class Camera:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._rect = mujoco.MjrRect(0, 0, size, size)
         # Freed at collection or, at the latest, before the GL library's own exit handler, which was registered earlier.
-        self._finalizer = weakref.finalize(self, _free, self._gl, self._context)
+        self._process = os.getpid()
+        self._finalizer = weakref.finalize(self, _free, self._gl, self._context, self._process)
         self._finalizer.atexit = False
         atexit.register(self._finalizer)
 
     def __call__(self, data: mujoco.MjData) -> NDArray[np.uint8]:
-        """uint8 [S,S,3], a fresh array."""
-        self._gl.make_current()
-        mujoco.mjv_updateScene(
-            self._model, data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
-        )
-        mujoco.mjr_render(self._rect, self._scene, self._context)
-        pixels = np.empty((self._size, self._size, 3), dtype=np.uint8)
-        mujoco.mjr_readPixels(pixels, None, self._rect, self._context)
+        """uint8 [S,S,3], a fresh array. Raises RenderError in a fork of the process that made the camera."""
+        if os.getpid() != self._process:  # it would wait forever for threads of the driver that were not forked
+            raise RenderError(
+                f"expected pictures from process {self._process}, which made the camera, got process {os.getpid()}: "
+                "a GL context does not survive a fork; start processes with spawn"
+            )
+        with watchdog().drawing():
+            self._gl.make_current()
+            mujoco.mjv_updateScene(
+                self._model, data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+            )
+            mujoco.mjr_render(self._rect, self._scene, self._context)
+            pixels = np.empty((self._size, self._size, 3), dtype=np.uint8)
+            mujoco.mjr_readPixels(pixels, None, self._rect, self._context)
         return np.ascontiguousarray(pixels[::-1])
 
     def close(self) -> None:
@@ -96,7 +111,9 @@ class Camera:
         self._finalizer()
 
 
-def _free(gl: Any, context: mujoco.MjrContext) -> None:
+def _free(gl: Any, context: mujoco.MjrContext, process: int) -> None:
+    if os.getpid() != process:
+        return
     gl.make_current()
     context.free()
     gl.free()

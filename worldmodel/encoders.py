@@ -140,7 +140,7 @@ def load_encoder(source: str | Path) -> FrozenEncoder:
         _check_model_type(_model_type(folder / "config.json"), name)
     try:
         model, missing, crop = _pretrained(name, local)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except Exception as error:  # a foreign folder can fail in any way, as with the errors of safetensors
         cause = " ".join(str(error).split())[:200]
         raise EncoderError(f"expected an encoder at {source}, got an error ({cause}): check its files") from error
     config: Any = model.config

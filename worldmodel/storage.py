@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from worldmodel.errors import OutputError
 
@@ -37,35 +40,81 @@ def sync_file(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and takes the name, on error it is removed."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Yield a temporary path beside `path`; on success it is synced and takes the name, on error it is removed.
+
+    Raises OutputError for a disk that is full, read-only or gone.
+    """
+    with _written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        try:
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it is synced and takes the name, on error it is removed."""
+    """Yield a temporary folder beside `path`; on success it is synced and takes the name, on error it is removed.
+
+    Raises OutputError where `path` exists, and for a disk that is full, read-only or gone.
+    """
     if path.exists():
         raise OutputError(f"expected a folder that does not exist yet, got {path}: choose another name or remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    temporary.mkdir()
+    with _written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    sync_file(Path(folder) / name)
+                sync_folder(Path(folder))
+            os.rename(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """What a disk refuses, in one line. The writer of safetensors has an error of its own for it."""
     try:
-        yield temporary
-        for folder, _, names in os.walk(temporary):
-            for name in names:
-                sync_file(Path(folder) / name)
-            sync_folder(Path(folder))
-        os.rename(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except (OSError, SafetensorError) as error:
+        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+        free = f"{shutil.disk_usage(folder).free / 1e9:.2f} GB free in {folder}"
+        raise OutputError(
+            f"expected to write {path}, got {' '.join(str(error).split())} ({free}): "
+            "mend that, then run the same command again"
+        ) from error
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` for this process, after removing what killed processes of this machine left for `path`."""
+    start, end = f".tmp-{platform.node()}-", f"-{path.name}"
+    for old in path.parent.iterdir():
+        owner = old.name.removeprefix(start).removesuffix(end)
+        if old.name == f"{start}{owner}{end}" and owner.isdigit() and not _working(int(owner)):
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    return path.with_name(f"{start}{os.getpid()}{end}")
+
+
+def _working(process: int) -> bool:
+    """Whether another process of this number is running. This one has only begun: what bears its number is older."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

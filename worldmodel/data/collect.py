@@ -156,7 +156,6 @@ def _agree_on_settings(root: Path, settings: dict[str, Any]) -> bool:
     path = root / SETTINGS_PATH
     complete = (root / "meta/info.json").is_file() and (root / EXTRA_PATH).is_file()
     if not path.is_file():
-        path.parent.mkdir(exist_ok=True)
         write_json(path, settings)
         return False
     try:

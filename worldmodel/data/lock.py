@@ -12,12 +12,12 @@ from worldmodel.errors import OutputError
 
 
 @contextmanager
-def folder_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, which is removed afterwards.
+def folder_lock(path: Path, guarded: Path | None = None) -> Iterator[None]:
+    """Hold the lock file `path`, which is removed afterwards; it guards its own folder, or `guarded`.
 
     Raises OutputError naming the holder's process when another one has it. After a kill the file stays, unlocked.
     """
-    descriptor = _acquire(path)
+    descriptor = _acquire(path, guarded or path.parent)
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -27,15 +27,32 @@ def folder_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path) -> int:
+@contextmanager
+def run_lock(out: Path) -> Iterator[None]:
+    """Hold the folder of a run, existing or not, by a lock beside it. Raises OutputError as `folder_lock`."""
+    folder = out.resolve()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        got = f"{folder.parent} ({error.strerror})"
+        raise OutputError(f"expected a folder that can be made, got {got}: choose another") from error
+    with folder_lock(folder.parent / f".{folder.name}.lock", out):
+        yield
+
+
+def _acquire(path: Path, guarded: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            got = f"{path.parent} ({error.strerror})"
+            raise OutputError(f"expected a folder that can be written, got {got}: choose another") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            got = f"process {holder} at work in {path.parent}"
+            got = f"process {holder} at work in {guarded}"
             raise OutputError(
                 f"expected a folder nobody writes to, got {got}: wait for it, or choose another"
             ) from error

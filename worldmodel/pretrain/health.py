@@ -36,7 +36,8 @@ def ridge_probe(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], p
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
     x = x - mean_x
     kernel = x @ x.T
-    kernel.diagonal().add_(penalty * kernel.diagonal().mean() * len(x) ** 0.5)
+    # The least penalty keeps the kernel of a constant encoder, which is zero, from being singular.
+    kernel.diagonal().add_((penalty * kernel.diagonal().mean() * len(x) ** 0.5).clamp_min(1e-9))
     dual = torch.linalg.solve(kernel, y - mean_y)
     predicted: Tensor = ((held_out[0].flatten(1).double() - mean_x) @ (x.T @ dual) + mean_y).to(train[1].dtype)
     return predicted

@@ -72,6 +72,7 @@ def pretrain(
     after = measure(VJEPAEncoder(model), table)
     print(f"pretrained:     {_line(after)}")
     report = {**identity, "camera": camera, "data": loaded.about(), "random": before, "pretrained": after}
+    shutil.rmtree(folder / "encoder", ignore_errors=True)  # of a run that was killed before its report
     with atomic_dir(folder / "encoder") as temporary:
         model.save_pretrained(temporary)
     report["sha256"] = sha256_file(folder / "encoder" / "model.safetensors")

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from worldmodel.errors import TrainingError
 from worldmodel.storage import atomic_dir, sha256_file, write_json
+from worldmodel.weights import fill
 
 KEPT = 2
 
@@ -39,7 +41,9 @@ def save_checkpoint(
             )
     path = folder / f"step-{step:08d}"
     if path.exists():
-        return
+        if _verified(path):
+            return
+        shutil.rmtree(path)
     with atomic_dir(path) as temporary:
         save_file(tensors, temporary / "tensors.safetensors")
         write_json(temporary / "state.json", {"step": step, **state})
@@ -47,7 +51,7 @@ def save_checkpoint(
         write_json(temporary / "MANIFEST.json", digests)
     valid = [candidate for candidate in _candidates(folder) if _verified(candidate)]
     for old in valid[KEPT:]:
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _candidates(folder: Path) -> list[Path]:
@@ -70,26 +74,19 @@ def load_checkpoint(
 ) -> dict[str, Any] | None:
     """Restore the newest verified checkpoint in place and return its state; None where there is none at all.
 
-    Damaged ones are named in a warning and skipped. Raises TrainingError where all are damaged.
+    Damaged ones are named in a warning and skipped. Raises TrainingError where all are damaged, and for a whole one
+    whose tensors are not those of the modules.
     """
     candidates = _candidates(folder)
     for path in candidates:
-        if not _verified(path):
+        try:
+            tensors = load_file(path / "tensors.safetensors") if _verified(path) else None
+        except SafetensorError:  # whole, but never written by this project
+            tensors = None
+        if tensors is None:
             warnings.warn(f"skipping the damaged checkpoint {path}", stacklevel=2)
             continue
-        tensors = load_file(path / "tensors.safetensors")
-        for name, module in modules.items():
-            prefix = f"{name}/"
-            own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-            module.load_state_dict(own)
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer/"):
-                _, index, slot = key.split("/")
-                slots.setdefault(int(index), {})[slot] = value
-        restored = optimizer.state_dict()
-        restored["state"] = slots
-        optimizer.load_state_dict(restored)
+        _restore(path, tensors, modules, optimizer)
         state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
         return state
     if candidates:
@@ -97,3 +94,23 @@ def load_checkpoint(
             f"expected a whole checkpoint in {folder}, got {len(candidates)} damaged: restore or remove them"
         )
     return None
+
+
+def _restore(
+    path: Path, tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> None:
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in (*modules, "optimizer")}
+    for key, value in tensors.items():
+        name, _, rest = key.partition("/")
+        if name not in parts:
+            raise TrainingError(f"expected tensors of {', '.join(parts)} in {path}, got {key}: restore or remove it")
+        parts[name][rest] = value
+    for name, module in modules.items():
+        fill(module, parts[name], f"the weights of {name} in {path}", TrainingError)
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in parts["optimizer"].items():
+        index, _, slot = key.partition("/")
+        slots.setdefault(int(index), {})[slot] = value
+    restored = optimizer.state_dict()
+    restored["state"] = slots
+    optimizer.load_state_dict(restored)
