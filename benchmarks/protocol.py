@@ -51,7 +51,7 @@ class Protocol:
 
 
 PROTOCOL = Protocol(
-    version=1,
+    version=2,
     decision_s=0.2,
     seeds=(
         SeedRange("training", 0, 99_999),
@@ -61,6 +61,17 @@ PROTOCOL = Protocol(
     tasks=(
         TaskRule("worldmodel/JacoReach-v0", 15, "decision", 0.03, "pinch site within the radius of its goal position"),
         TaskRule("worldmodel/JacoPush-v0", 30, "decision", 0.04, "cube centre within the radius of its goal position"),
+        TaskRule(
+            "worldmodel/JacoRearrange-v0", 60, "decision", 0.05, "both cube centres within the radius of their goals"
+        ),
+        TaskRule(
+            "worldmodel/JacoPlace-v0",
+            40,
+            "decision",
+            0.05,
+            "cup within the radius of its goal, upright within 20 degrees, at rest",
+        ),
+        TaskRule("worldmodel/Navigate-v0", 60, "decision", 0.15, "middle of the robot within the radius of its goal"),
         TaskRule("worldmodel/DmcReacher-v0", 50, "environment step", None, "as published"),
     ),
     reached="success at some decision within the budget",

@@ -9,6 +9,9 @@ from envs.errors import EnvError, PhysicsDiverged, RenderError, SceneError
 TASKS = {
     "worldmodel/JacoReach-v0": ("envs.arm.reach:JacoReach", 15),
     "worldmodel/JacoPush-v0": ("envs.arm.push:JacoPush", 30),
+    "worldmodel/JacoRearrange-v0": ("envs.arm.rearrange:JacoRearrange", 60),
+    "worldmodel/JacoPlace-v0": ("envs.arm.place:JacoPlace", 40),
+    "worldmodel/Navigate-v0": ("envs.navigation.navigate:Navigate", 60),
 }
 
 for _id, (_entry, _budget) in TASKS.items():

@@ -93,6 +93,10 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
     def _proprio(self) -> Array:
         """float32 [P]."""
 
+    def success(self) -> bool:
+        """Whether the goal is reached; a task may ask for more than being near."""
+        return self.distance() <= self.success_radius
+
     def keep_out(self) -> Array | None:
         """Boxes the hand must keep out of, lows and highs, float32 [n,2,3] [m]; None where there are none."""
         return None
@@ -140,10 +144,10 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
         return seen if boxes is None else {**seen, "keep_out": boxes}
 
     def _info(self, diverged: bool) -> dict[str, Any]:
-        distance = float("nan") if diverged or self._exploring else self.distance()
+        known = not diverged and not self._exploring
         info: dict[str, Any] = {
-            "success": bool(distance <= self.success_radius),
-            "distance": distance,
+            "success": known and self.success(),
+            "distance": self.distance() if known else float("nan"),
             "goal": self._goal.copy(),
             "diverged": diverged,
         }

@@ -1,7 +1,7 @@
 """Differential inverse kinematics: end-effector displacements to joint targets, without looking at the physics.
 
 The commanded pose is integrated from the actions alone, so a whole plan's joint targets can be computed before it is
-simulated. The hand points straight down; the fingers stay closed.
+simulated. The hand points straight down.
 """
 
 from __future__ import annotations
@@ -72,6 +72,6 @@ def displace(position: Array, action: Array) -> Array:
 
 
 def ramp(start: Array, end: Array) -> Array:
-    """Joint targets [SUBSTEPS, 6] from `start` to `end` at constant speed, then hold, so that no object is hurled."""
+    """Joint targets [SUBSTEPS, n] from `start` to `end` at constant speed, then hold, so that no object is hurled."""
     phase = np.clip(np.arange(1, SUBSTEPS + 1) / (RAMP * SUBSTEPS), 0.0, 1.0)
     return start + phase[:, None] * (end - start)

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.arm.controller import STEP, WORKSPACE_HIGH, WORKSPACE_LOW
+from envs.exploration import OrnsteinUhlenbeck, Reading
+from envs.goal_env import Policy
 
 Array = NDArray[Any]
-Reading = Callable[[], Array]
 
 CLEAR = 0.14  # [m] pinch height that passes over a cube
 CONTACT = 0.035  # [m] pinch height that pushes it
 NEAR = 0.12  # [m] along x and y from the object's centre to where the hand meddles with it
+LIFTED = 0.19  # [m] pinch height at which a cup is carried
+GRASP = np.array([0.0, 0.015, 0.0])  # [m] from the pinch site to the middle between the fingers
+OVER = 0.09  # [m] height of the open hand over the middle of a cup that it comes down on
 STANDOFF = 0.09  # [m] from the cube's centre to where a push begins
-
-
-class OrnsteinUhlenbeck:
-    """Temporally correlated random motion (Uhlenbeck and Ornstein 1930): action [A] per call."""
-
-    def __init__(self, rng: np.random.Generator, action_dim: int = 3) -> None:
-        self._rng = rng
-        self._state = rng.normal(size=action_dim) * 0.6
-        self._pull, self._kick = rng.uniform(0.1, 0.5), rng.uniform(0.3, 0.8)
-
-    def __call__(self) -> Array:
-        self._state += -self._pull * self._state + self._kick * self._rng.normal(size=self._state.shape)
-        return np.clip(self._state, -1.0, 1.0)
 
 
 class Visit:
@@ -153,21 +143,60 @@ class Push:
         return np.clip(action, -1.0, 1.0)
 
 
-class Mixture:
-    """Switches between behaviours at random moments."""
+def fumble(rng: np.random.Generator, motion: Policy) -> Policy:
+    """A motion of the hand during which the fingers open and close at random."""
+    fingers = OrnsteinUhlenbeck(rng, 1)
+    return lambda: np.append(motion(), fingers())
+
+
+class Carry:
+    """Picks the object up and puts it down elsewhere; unless it is `sure`, it may miss, or let go on the way."""
+
+    PHASES = ("over", "down", "close", "lift", "carry", "lower", "open", "rise")
 
     def __init__(
-        self, rng: np.random.Generator, makers: list[Callable[[], Callable[[], Array]]], shares: list[float]
+        self, rng: np.random.Generator, pinch: Reading, object_position: Reading, place: Reading, *, sure: bool = False
     ) -> None:
-        self._rng, self._makers, self._shares = rng, makers, shares
-        self._switch()
+        """`place`: draws where the middle of the object goes, [3] [m]."""
+        self._rng, self._pinch, self._object, self._place, self._sure = rng, pinch, object_position, place, sure
+        self.done = False
+        self._draw()
 
-    def _switch(self) -> None:
-        self._current = self._makers[int(self._rng.choice(len(self._makers), p=self._shares))]()
-        self._left = int(self._rng.integers(6, 30))
+    def _draw(self) -> None:
+        rng = self._rng
+        self._phase, self._left = 0, 10
+        self._goal = self._place()
+        wrong = np.zeros(3) if self._sure else rng.normal(size=3) * (0.012, 0.012, 0.008)
+        self._grasp = wrong - GRASP  # from the object's middle to the pinch site
+        self._speed = 1.0 if self._sure else rng.uniform(0.5, 1.0)
+        self._noise = 0.0 if self._sure else float(rng.choice([0.0, 0.08, 0.2]))
+        self._lets_go = not self._sure and rng.random() < 0.15
+
+    def _target(self, phase: str) -> Array:
+        """Where the pinch site goes, [3] [m]."""
+        pinch: Array = self._pinch()
+        over_goal: Array = self._goal + self._grasp
+        if phase in ("over", "down"):
+            above: Array = self._object() + self._grasp + np.array([0.0, 0.0, OVER if phase == "over" else 0.0])
+            return above
+        if phase in ("lift", "rise"):
+            return np.array([*pinch[:2], LIFTED])
+        if phase == "carry":
+            return np.array([*over_goal[:2], LIFTED])
+        return over_goal if phase == "lower" else pinch
 
     def __call__(self) -> Array:
-        if self._left <= 0:
-            self._switch()
+        phase = self.PHASES[self._phase]
+        target = np.clip(self._target(phase), WORKSPACE_LOW, WORKSPACE_HIGH)
+        away = target - self._pinch()
         self._left -= 1
-        return self._current()
+        opened = self._left < 8  # coming from anywhere, the fingers need three decisions to open
+        arrived = phase not in ("close", "open") and np.abs(away).max() < 0.01 and (opened or phase != "over")
+        if arrived or self._left <= 0:
+            self._phase, self._left = self._phase + 1, 3 if phase in ("down", "lower") else 8
+            if self._phase == len(self.PHASES):
+                self.done = True
+                self._draw()
+        closing = phase in ("close", "lift", "carry", "lower") and not (self._lets_go and phase == "carry")
+        action = np.append(np.clip(away / STEP, -self._speed, self._speed), 1.0 if closing else -1.0)
+        return np.clip(action + self._noise * self._rng.normal(size=4), -1.0, 1.0)

@@ -1,33 +1,35 @@
-"""What every Jaco task shares: the scene, the controller, the camera and the oracle's rollouts."""
+"""What every Jaco task shares: the scene, the controller, the objects' states and the oracle's rollouts."""
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
-from mujoco import rollout as mujoco_rollout
 from numpy.typing import NDArray
 
 from envs.arm import controller as control
 from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW, Controller, displace, ramp
 from envs.arm.scene import ARM_JOINTS, CAMERA, FINGERS, PINCH, build_model
-from envs.arm.visuals import Visuals
 from envs.errors import SceneError
-from envs.goal_env import GoalEnv
-from envs.physics import Physics
-from envs.render import Camera, project
+from envs.simulated import SimulatedEnv
+from envs.visuals import Visuals
 
 Array = NDArray[Any]
 
-FINGERS_CLOSED = 1.3  # [rad]
+FINGERS_OPEN, FINGERS_CLOSED = 0.2, 1.3  # [rad]
+GRIP = 0.4  # [rad] the fingers close by this much per decision at action 1.0
 CLEARANCE = 0.025  # [m] along the longest axis, from a box to keep out of to start and goal
-FULL_PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
-class JacoEnv(GoalEnv):
-    """A Jaco arm on a table, driven by end-effector displacements: 0.2 s and up to 0.06 m per axis and decision."""
+class JacoEnv(SimulatedEnv):
+    """A Jaco arm on a table, driven by end-effector displacements: 0.2 s and up to 0.06 m per axis and decision.
+
+    Where the hand can grip, a fourth action closes the fingers, up to 0.4 rad per decision, and a fourth number of the
+    proprioception tells how far they are closed (0 to 1).
+    """
+
+    grips: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -36,37 +38,38 @@ class JacoEnv(GoalEnv):
         keep_out: float = 0.0,
         render_mode: str | None = "rgb_array",
     ) -> None:
-        """`randomize_visuals`: share of the episodes whose colours, light and camera are drawn anew.
+        """`keep_out`: side [m] of a box half-way between start and goal that the pinch point must keep out of; 0: none.
 
-        `keep_out`: side [m] of a box half-way between start and goal that the pinch point must keep out of; 0: none. It
-        is smaller where start or goal would be within 0.025 m of it. Nothing is there to see or to bump into.
-        `render_mode` is gymnasium's own argument; there is only "rgb_array". Raises SceneError.
+        It is smaller where start or goal would be within 0.025 m of it. Nothing is there to see or to bump into.
+        The other arguments are those of every task. Raises SceneError.
         """
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise SceneError(f"expected render_mode 'rgb_array' or none, got {render_mode!r}: leave it out")
-        if not 32 <= image_size <= 1024 or not 0.0 <= randomize_visuals <= 1.0:
-            raise SceneError(
-                "expected image_size in 32..1024 and randomize_visuals in 0..1, "
-                f"got {image_size} and {randomize_visuals}: change the environment's arguments"
-            )
         if not 0.0 <= keep_out <= 1.0:
             raise SceneError(f"expected keep_out in 0..1 m, got {keep_out}: change the environment's arguments")
-        self._make_spaces(image_size, 3, WORKSPACE_LOW - 0.1, WORKSPACE_HIGH + 0.1, keep_out=int(keep_out > 0.0))
+        super().__init__(image_size, randomize_visuals, render_mode)
+        low, high = WORKSPACE_LOW - 0.1, WORKSPACE_HIGH + 0.1
+        if self.grips:
+            low, high = np.append(low, -0.5), np.append(high, 1.5)
+        self._make_spaces(image_size, 3 + self.grips, low, high, keep_out=int(keep_out > 0.0))
         self._side, self._forbidden, self._trespassed = keep_out, np.zeros((1, 2, 3)), False
-        self._physics = Physics(build_model(self._add_objects))
-        self._controller = Controller(self._physics.model)
-        self._visuals = Visuals(self._physics.model)
-        self._randomize_visuals = randomize_visuals
         model = self._physics.model
+        self._controller = Controller(model)
         self._arm = np.array([model.joint(name).qposadr[0] for name in ARM_JOINTS])
         self._fingers = np.array([model.joint(name).qposadr[0] for name in FINGERS])
-        self._arm_ctrl = np.array([model.actuator(name).id for name in ARM_JOINTS])
-        self._finger_ctrl = np.array([model.actuator(name).id for name in FINGERS])
-        self._cameras: dict[int, Camera] = {}
+        self._motors = np.array([model.actuator(name).id for name in ARM_JOINTS + FINGERS])
         self._position = np.zeros(3)  # [m] commanded pinch position
-        self._joints = np.zeros(6)  # [rad] commanded joint angles
+        self._joints = np.zeros(len(self._motors))  # [rad] commanded joint angles, the arm's and the fingers'
+
+    def _build_model(self) -> mujoco.MjModel:
+        return build_model(self._add_objects)
+
+    def _make_visuals(self, model: mujoco.MjModel) -> Visuals:
+        return Visuals(model, CAMERA, objects=self._objects(), surfaces=("table", "ground"))
 
     # What a task adds to the scene.
+    def _objects(self) -> tuple[str, ...]:
+        """Names of the objects that stand on the table, each a free body with a geom of the same name."""
+        return ()
+
     def _add_objects(self, scene: mujoco.MjSpec) -> None:
         """Put the task's objects on the table; nothing by default."""
 
@@ -80,41 +83,46 @@ class JacoEnv(GoalEnv):
         position: Array = self._physics.data.site(PINCH).xpos.copy()
         return position
 
+    def object_position(self, name: str) -> Array:
+        """Centre [3] [m] of an object."""
+        position: Array = self._physics.data.body(name).xpos.copy()
+        return position
+
+    def _place_object(self, name: str, where: Array, yaw: float) -> None:
+        """Put an object, upright and at rest, with its centre at `where` [3] [m]."""
+        joint = self._physics.data.joint(name)
+        joint.qpos[:] = [*where, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+        joint.qvel[:] = 0.0
+
+    def _is_settled(self, name: str) -> bool:
+        """Whether an object is upright (within 11 degrees) and at rest."""
+        upright = self._physics.data.body(name).xmat[8] > 0.98
+        return bool(upright and np.linalg.norm(self._physics.data.joint(name).qvel) < 0.05)
+
     def get_state(self) -> Array:
         return np.concatenate([self._physics.get_state(), self._position, self._joints])
 
     def set_state(self, state: Array) -> None:
-        self._physics.set_state(state[:-9])
-        self._position, self._joints = state[-9:-6].copy(), state[-6:].copy()
+        own = len(self._joints) + 3
+        self._physics.set_state(state[:-own])
+        self._position, self._joints = state[-own : 3 - own].copy(), state[3 - own :].copy()
 
     def _proprio(self) -> Array:
-        return self.pinch().astype(np.float32)
+        if not self.grips:
+            return self.pinch().astype(np.float32)
+        angle = self._physics.data.qpos[self._fingers].mean()
+        closed = (angle - FINGERS_OPEN) / (FINGERS_CLOSED - FINGERS_OPEN)
+        return np.append(self.pinch(), closed).astype(np.float32)
 
-    def _place_arm(self, position: Array) -> None:
-        """Put the arm, at rest, with its pinch site at `position` [3] [m]."""
-        self._joints, self._position = self._controller.home(position), position.copy()
+    def _place_arm(self, position: Array, fingers: float = FINGERS_CLOSED) -> None:
+        """Put the arm, at rest, with its pinch site at `position` [3] [m] and its fingers at an angle [rad]."""
+        arm, hand = self._controller.home(position), np.full(len(FINGERS), fingers)
+        self._joints, self._position = np.append(arm, hand), position.copy()
         data = self._physics.data
-        data.qpos[self._arm], data.qpos[self._fingers] = self._joints, FINGERS_CLOSED
+        data.qpos[self._arm], data.qpos[self._fingers] = arm, hand
         data.qvel[:] = 0.0
-        data.ctrl[self._arm_ctrl], data.ctrl[self._finger_ctrl] = self._joints, FINGERS_CLOSED
+        data.ctrl[self._motors] = self._joints
         self._physics.forward()
-
-    def _draw_look(self, look_seed: int) -> None:
-        """The standard look or a random one, from a generator of its own: looks never change a start or a goal."""
-        rng = np.random.default_rng(look_seed)
-        if rng.random() < self._randomize_visuals:
-            self._visuals.randomize(rng)
-        else:
-            self._visuals.restore()
-
-    def visible_pixels(self, geom: str) -> int:
-        """How many pixels of the observation show the geom `geom`; what stands before it hides it."""
-        colour = self._physics.model.geom(geom).rgba
-        shown, alpha = self.render_size(self.image_size), colour[3]
-        colour[3] = 0.0
-        without = self.render_size(self.image_size)
-        colour[3] = alpha
-        return int((shown != without).any(axis=-1).sum())
 
     def keep_out(self) -> Array | None:
         return self._forbidden.astype(np.float32) if self._side > 0.0 else None
@@ -144,55 +152,38 @@ class JacoEnv(GoalEnv):
 
     def _simulate(self, action: Array) -> None:
         """One decision; poses of bodies stay one time step behind the state. Raises PhysicsDiverged."""
-        self._position = displace(self._position, action)
-        joints = self._controller.solve(self._position, self._joints)
+        self._position, joints = self._command(self._position, self._joints, action)
         for target in ramp(self._joints, joints):
-            self._physics.data.ctrl[self._arm_ctrl] = target
+            self._physics.data.ctrl[self._motors] = target
             self._physics.step()
             self._trespassed |= self._side > 0.0 and self._is_inside()
         self._joints = joints
 
-    # Pictures.
-    def render_size(self, side: int) -> Array:
-        if side not in self._cameras:
-            self._cameras[side] = Camera(self._physics.model, CAMERA, side)
-        return self._cameras[side](self._physics.data)
-
-    def project(self, points: Array) -> Array:
-        return project(self._physics.model, self._physics.data, CAMERA, self.image_size, points)
-
-    def close(self) -> None:
-        """Free the cameras."""
-        for camera in self._cameras.values():
-            camera.close()
-        self._cameras.clear()
+    def _command(self, position: Array, joints: Array, action: Array) -> tuple[Array, Array]:
+        """The commanded position [3] [m] and joint angles [9] [rad] that follow from an action [A]."""
+        position = displace(position, action[:3])
+        arm, fingers = self._controller.solve(position, joints[: len(ARM_JOINTS)]), joints[len(ARM_JOINTS) :]
+        if self.grips:
+            fingers = np.clip(fingers + GRIP * np.clip(action[3], -1.0, 1.0), FINGERS_OPEN, FINGERS_CLOSED)
+        return position, np.append(arm, fingers)
 
     # The oracle's rollouts.
     def _joint_plans(self, actions: Array) -> Array:
-        """Controls [K,H*SUBSTEPS,nu] of candidates [K,H,3]."""
+        """Controls [K,H*SUBSTEPS,nu] of candidates [K,H,A]."""
         count, horizon, _ = actions.shape
         controls = np.tile(self._physics.data.ctrl, (count, horizon * control.SUBSTEPS, 1))
         for index in range(count):
             position, joints = self._position, self._joints
             for step in range(horizon):
-                position = displace(position, actions[index, step])
-                target = self._controller.solve(position, joints)
+                position, target = self._command(position, joints, actions[index, step])
                 span = slice(step * control.SUBSTEPS, (step + 1) * control.SUBSTEPS)
-                controls[index, span, self._arm_ctrl] = ramp(joints, target).T
+                controls[index, span, self._motors] = ramp(joints, target).T
                 joints = target
         return controls
 
     def evaluate_plans(self, actions: Array) -> Array:
-        actions = np.asarray(actions, dtype=np.float64)
-        controls = self._joint_plans(actions)
-        model = self._physics.model
-        start = np.empty(mujoco.mj_stateSize(model, FULL_PHYSICS))
-        mujoco.mj_getState(model, self._physics.data, start, FULL_PHYSICS)
-        workers = [mujoco.MjData(model) for _ in range(min(os.cpu_count() or 1, len(actions)))]
-        states, _ = mujoco_rollout.rollout(model, workers, np.tile(start, (len(actions), 1)), controls)
-        ends = states[:, control.SUBSTEPS - 1 :: control.SUBSTEPS]
-        positions = ends[..., 1 : 1 + model.nq]  # a physics state begins with the time
+        controls = self._joint_plans(np.asarray(actions, dtype=np.float64))
+        # Cold for a closed hand, as its published results were: a push ends the same within a millimetre, a grasp not.
+        positions, sound = self._physics.rollout(controls, control.SUBSTEPS, warm=self.grips)
         pinch = np.array([[self._controller.pose(joints)[0] for joints in plan] for plan in positions[..., self._arm]])
-        # A rollout that diverges stops and repeats its last state, which may be finite; only its clock tells.
-        sound = np.isfinite(ends).all(axis=-1) & (np.diff(ends[..., 0], axis=1, prepend=start[0]) > 0.0)
         return np.where(sound, self._plan_cost(pinch, positions), np.inf)

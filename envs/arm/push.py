@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW
-from envs.arm.exploration import CLEAR, Mixture, OrnsteinUhlenbeck, Push, meddle, roam
+from envs.arm.exploration import CLEAR, Push, meddle, roam
 from envs.arm.jaco import JacoEnv
 from envs.arm.scene import CUBE_HALF, add_cube
 from envs.errors import PhysicsDiverged, SceneError
+from envs.exploration import Mixture, OrnsteinUhlenbeck
 from envs.goal_env import Policy
 
 Array = NDArray[Any]
@@ -35,26 +36,23 @@ class JacoPush(JacoEnv):
     budget = 30
     success_radius = 0.04
 
+    def _objects(self) -> tuple[str, ...]:
+        return ("cube",)
+
     def _add_objects(self, scene: mujoco.MjSpec) -> None:
         add_cube(scene)
 
     def cube(self) -> Array:
         """Cube centre [3] [m]."""
-        position: Array = self._physics.data.body("cube").xpos.copy()
-        return position
+        return self.object_position("cube")
 
     def privileged(self) -> Array:
         return self.cube().astype(np.float32)
 
-    def _place_cube(self, where: Array, yaw: float) -> None:
-        joint = self._physics.data.joint("cube")
-        joint.qpos[:] = [*where, CUBE_HALF, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
-        joint.qvel[:] = 0.0
-
     def _start(self, rng: np.random.Generator, low: Array, high: Array) -> None:
         self._physics.reset()
         where = rng.uniform(low, high)
-        self._place_cube(where, rng.uniform(-np.pi, np.pi))
+        self._place_object("cube", np.append(where, CUBE_HALF), rng.uniform(-np.pi, np.pi))
         hand = rng.uniform(WORKSPACE_LOW + 0.01, WORKSPACE_HIGH - 0.01)
         if np.linalg.norm(hand[:2] - where) < 0.11:
             hand[2] = rng.uniform(CLEAR, WORKSPACE_HIGH[2] - 0.01)
@@ -97,12 +95,11 @@ class JacoPush(JacoEnv):
         return False
 
     def _is_goal(self, before: Array) -> bool:
-        cube = self._physics.data.body("cube")
-        moved = np.linalg.norm(cube.xpos - before)
-        inside = (cube.xpos[:2] >= CUBE_LOW).all() and (cube.xpos[:2] <= CUBE_HIGH).all()
-        upright = abs(cube.xpos[2] - CUBE_HALF) < 0.005 and cube.xmat[8] > 0.98
-        at_rest = np.linalg.norm(self._physics.data.joint("cube").qvel) < 0.05
-        plausible = NEAREST <= moved <= FARTHEST and inside and upright and at_rest
+        cube = self.cube()
+        moved = np.linalg.norm(cube - before)
+        inside = (cube[:2] >= CUBE_LOW).all() and (cube[:2] <= CUBE_HIGH).all()
+        settled = abs(cube[2] - CUBE_HALF) < 0.005 and self._is_settled("cube")
+        plausible = NEAREST <= moved <= FARTHEST and inside and settled
         return bool(plausible and self.visible_pixels("cube") >= VISIBLE * self.image_size**2)
 
     def distance(self) -> float:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW
-from envs.arm.exploration import Mixture, OrnsteinUhlenbeck, roam
+from envs.arm.exploration import roam
 from envs.arm.jaco import JacoEnv
+from envs.exploration import Mixture, OrnsteinUhlenbeck
 from envs.goal_env import Policy
 
 Array = NDArray[Any]

@@ -18,6 +18,8 @@ FINGERS = tuple(f"hand/finger_{i}" for i in (1, 2, 3))
 PINCH = "hand/pinchsite"
 CAMERA = "front"
 CUBE_HALF = 0.035  # [m]
+CUP_RADIUS, CUP_HALF = 0.035, 0.045  # [m]
+PLATFORM, PLATFORM_HALF, PLATFORM_TOP = (0.13, 0.13), 0.06, 0.06  # [m] its middle, half its side, its height
 # Stiffness and damping of the position servos, large joints then small ones.
 SERVO_KP = (4000.0,) * 3 + (1500.0,) * 3
 SERVO_KV = (130.0,) * 3 + (55.0,) * 3
@@ -105,6 +107,30 @@ def add_cube(scene: mujoco.MjSpec, name: str = "cube", rgba: tuple[float, ...] =
     geom = body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=[CUBE_HALF] * 3, mass=0.12)
     geom.rgba, geom.friction = list(rgba), [0.6, 0.005, 0.0001]
     _touching(geom)
+
+
+def add_cup(scene: mujoco.MjSpec) -> None:
+    """A free cup of 7 cm across, 9 cm high and 0.1 kg, and the platform."""
+    world, cylinder = scene.worldbody, mujoco.mjtGeom.mjGEOM_CYLINDER
+    scene.option.impratio = 10.0  # friction that does not creep holds the cup between the fingers
+    platform = world.add_geom(name="platform", type=mujoco.mjtGeom.mjGEOM_BOX)
+    platform.size, platform.pos = [PLATFORM_HALF, PLATFORM_HALF, PLATFORM_TOP / 2], [*PLATFORM, PLATFORM_TOP / 2]
+    platform.rgba, platform.friction = [0.42, 0.47, 0.55, 1.0], [0.6, 0.005, 0.0001]
+    _touching(platform)
+    body = world.add_body(name="cup", pos=[-0.1, 0.13, CUP_HALF])
+    body.add_freejoint(name="cup")
+    cup = body.add_geom(name="cup", type=cylinder, size=[CUP_RADIUS, CUP_HALF, 0.0], mass=0.1, condim=6)
+    cup.rgba, cup.friction = [0.10, 0.60, 0.38, 1.0], [1.0, 0.005, 0.003]  # one that fell over does not roll for ever
+    _touching(cup)
+    inside = body.add_geom(type=cylinder, size=[0.85 * CUP_RADIUS, 0.001, 0.0], pos=[0.0, 0.0, CUP_HALF], mass=0.0)
+    inside.rgba, inside.contype, inside.conaffinity = [0.16, 0.10, 0.07, 1.0], 0, 0
+
+
+def balance_fingers(scene: mujoco.MjSpec) -> None:
+    """Make the one finger as strong as the two against it, and none so stiff that its force saturates at a cup."""
+    for name, kp, torque in zip(FINGERS, (10.0, 5.0, 5.0), (6.0, 3.0, 3.0), strict=True):
+        finger = scene.actuator(name)
+        finger.gainprm[0], finger.biasprm[1:3], finger.forcerange = kp, [-kp, -0.05 * kp], [-torque, torque]
 
 
 def build_model(add_objects: Callable[[mujoco.MjSpec], None] | None = None) -> mujoco.MjModel:

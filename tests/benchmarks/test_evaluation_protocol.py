@@ -10,12 +10,12 @@ import envs
 from benchmarks.protocol import PROTOCOL, check_task, episodes_range, protocol_sha256, seed_range
 from worldmodel.errors import ConfigError
 
-VERSION_1 = "74fd8fad971fd2ca1cde7c75ac97113bbc97be2b805f35ddd58ea861b7c4c7e1"
+VERSION_2 = "5aace6dd97649a7bfe19adc975e4a4ece93b3dce9273a941e3c00cb2d7784588"
 
 
 def test_a_change_of_the_protocol_needs_a_new_version() -> None:
-    assert PROTOCOL.version == 1
-    assert protocol_sha256() == VERSION_1
+    assert PROTOCOL.version == 2
+    assert protocol_sha256() == VERSION_2
 
 
 def test_every_field_enters_the_hash() -> None:
@@ -27,7 +27,7 @@ def test_every_field_enters_the_hash() -> None:
 
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        PROTOCOL.version = 2  # type: ignore[misc]
+        PROTOCOL.version = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

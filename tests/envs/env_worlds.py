@@ -12,6 +12,7 @@ from gymnasium.envs.registration import load_env_creator
 
 import envs
 from envs.arm.jaco import JacoEnv
+from envs.arm.rearrange import CUBES
 from envs.goal_env import GoalEnv
 
 TASKS = dict(envs.TASKS)
@@ -60,11 +61,35 @@ def _hand_to(world: Any, offset: float) -> None:
 def _cube_to(world: Any, offset: float) -> None:
     # The cube is put on a goal that lies on the table; the hand, wherever it was, is taken out of its way.
     world._place_arm(np.array([0.0, 0.0, 0.21]))
-    world._place_cube(world._goal_position[:2] + np.array([0.0, offset]), 0.0)
+    world._place_object("cube", world._goal_position + np.array([0.0, offset, 0.0]), 0.0)
     world._physics.forward()
 
 
-PLACE: dict[str, Callable[[Any, float], None]] = {"jaco_reach": _hand_to, "jaco_push": _cube_to}
+def _cubes_to(world: Any, offset: float) -> None:
+    world._place_arm(np.array([0.0, 0.0, 0.21]))
+    for name, goal, away in zip(CUBES, world._goal_position, (0.0, offset), strict=True):
+        world._place_object(name, goal + np.array([0.0, away, 0.0]), 0.0)
+    world._physics.forward()
+
+
+def _cup_to(world: Any, offset: float) -> None:
+    world._place_arm(np.array([0.02, 0.0, 0.21]))
+    world._place_object("cup", world._goal_position + np.array([0.0, offset, 0.0]), 0.0)
+    world._physics.forward()
+
+
+def _robot_to(world: Any, offset: float) -> None:
+    inward = np.sign(-world._goal_position[1])
+    world._place_robot(world._goal_position + np.array([0.0, inward * offset]), 0.0)
+
+
+PLACE: dict[str, Callable[[Any, float], None]] = {
+    "jaco_reach": _hand_to,
+    "jaco_push": _cube_to,
+    "jaco_rearrange": _cubes_to,
+    "jaco_place": _cup_to,
+    "navigate": _robot_to,
+}
 """By task: bring the world, at rest, to `offset` [m] from the goal. A task without an entry fails its tests."""
 
 

@@ -32,7 +32,7 @@ IMPORT = """
 import os, sys
 import gymnasium  # which hides the greeting of pygame by a variable of its own
 before = dict(os.environ)
-import envs.arm.push, envs.arm.reach, envs.render
+import envs.arm.push, envs.arm.reach, envs.navigation.navigate, envs.render
 assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
 env = gymnasium.make(sys.argv[1])
 assert not [name for name in sys.modules if name.startswith("OpenGL")], "GL was loaded before the first picture"

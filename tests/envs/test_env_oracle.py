@@ -13,6 +13,9 @@ from envs.goal_env import GoalEnv
 
 DIVERGING = 1e9  # [rad/s] finite and less than MuJoCo calls bad, so that the world falls apart one time step later
 
+# [m] what a task adds to the distance at most: the other cube, the grasp, the way through the doorway.
+NUDGE = {"jaco_rearrange": 0.4, "jaco_place": 1.0, "navigate": 2.4}
+
 
 def plans(world: GoalEnv, count: int, horizon: int, seed: int) -> Any:
     return draw(world, count * horizon, seed).reshape(count, horizon, -1)
@@ -34,12 +37,12 @@ def test_it_agrees_with_stepping(jaco: Any, seed: int) -> None:
             assert jaco._plan_cost(jaco.pinch(), positions) == pytest.approx(expected, abs=0.001)
 
 
-def test_its_cost_is_the_distance_and_at_most_a_nudge(world: GoalEnv) -> None:
+def test_its_cost_is_at_least_the_distance_and_falls_towards_the_goal(world: GoalEnv) -> None:
     world.reset(seed=2)
     action = draw(world, 1, seed=2)
     cost = world.evaluate_plans(action[None])[0, 0]
     distance = world.step(action[0])[4]["distance"]
-    assert distance - 0.001 <= cost <= distance + 0.1
+    assert distance - 0.001 <= cost <= distance + NUDGE.get(world.task_name, 0.1)
     PLACE[world.task_name](world, 0.0)
     assert world.evaluate_plans(np.zeros_like(action[None]))[0, 0] < cost
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.arm.scene import CAMERA
-
 Array = NDArray[np.float64]
+
+CONTRAST = 0.5  # least distance of two objects' random colours in the RGB cube
 
 
 class Visuals:
     """Draws colours, light and a slightly moved camera; nothing that touches the physics."""
 
-    def __init__(self, model: mujoco.MjModel) -> None:
-        self._model = model
-        self._camera = model.camera(CAMERA).id
-        self._objects = [i for i in range(model.ngeom) if model.geom(i).name.startswith(("cube", "cup"))]
-        self._surfaces = [model.geom("table").id, model.geom("ground").id]
+    def __init__(self, model: mujoco.MjModel, camera: str, *, objects: Sequence[str], surfaces: Sequence[str]) -> None:
+        """`camera`: the one that is moved. `objects` and `surfaces`: geoms; objects stay of different colours."""
+        self._model, self.camera = model, camera
+        self._camera = model.camera(camera).id
+        self._objects = [model.geom(name).id for name in objects]
+        self._surfaces = [model.geom(name).id for name in surfaces]
         self._standard = {name: getattr(model, name).copy() for name in self._fields()}
 
     def _fields(self) -> tuple[str, ...]:
@@ -35,8 +38,13 @@ class Visuals:
         model = self._model
         for geom in self._surfaces:
             model.geom_rgba[geom, :3] = np.clip(rng.uniform(0.25, 0.9) + rng.uniform(-0.12, 0.12, 3), 0.0, 1.0)
+        drawn: list[Array] = []
         for geom in self._objects:
-            model.geom_rgba[geom, :3] = rng.uniform(0.05, 0.95, 3)
+            colour = rng.uniform(0.05, 0.95, 3)
+            while any(np.linalg.norm(colour - other) < CONTRAST for other in drawn):
+                colour = rng.uniform(0.05, 0.95, 3)
+            drawn.append(colour)
+            model.geom_rgba[geom, :3] = colour
         model.light_pos[0] += rng.uniform(-0.6, 0.6, 3)
         model.light_dir[0, :2] += rng.uniform(-0.5, 0.5, 2)
         model.light_diffuse[0] = np.clip(rng.uniform(0.4, 0.9) + rng.uniform(-0.08, 0.08, 3), 0.0, 1.0)
