@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,15 +12,20 @@ import gymnasium
 import torch
 
 import worldmodel
-from benchmarks.agents import HoldAgent, OracleAgent, RandomAgent
+from benchmarks.agents import HoldAgent, OracleAgent, PixelPredictionAgent, PolicyAgent, RandomAgent
 from benchmarks.episode import MakeEnv
 from benchmarks.run import AgentFactory, Subject, run
 from worldmodel.agent import PLANNERS
+from worldmodel.baselines.bundle import KINDS, load_baseline
+from worldmodel.baselines.pixels import PixelPredictor
+from worldmodel.baselines.strip import STRIP
 from worldmodel.errors import ConfigError
 from worldmodel.guardrails import Guardrails
 from worldmodel.types import Agent
 
-AGENTS = ("planning", "oracle", "random", "hold")
+AGENTS = ("planning", "oracle", "random", "hold", *KINDS)
+PLANNED = ("planning", "oracle", "pixel_prediction")  # with one of the planners
+IN_PIXELS = ("horizon", "initial_std", "running_weight", "warm_start")  # what agent=pixel_prediction can be told
 
 
 def drive(
@@ -35,6 +41,7 @@ def drive(
     out: str | Path,
     video: bool = False,
     model: str | Path = "jaco",
+    baseline: str | Path | None = None,
     goal: str | Path | None = None,
     parallel: int = 1,
     threads: int | None = None,
@@ -46,8 +53,9 @@ def drive(
     task: {"id", "name"}. planner: {"name", and the planner's own settings}; planning and oracle use it.
     planning: settings of the planning agent that replace the model's own, where they are not None.
     guardrails: {"name", "keep_out" (side of the box between start and goal [m]), and the fields of Guardrails}.
-    oracle: its horizon, and its own settings of the planner.
-    model: a shipped model by name, or a folder. threads: of torch, for the whole process.
+    oracle: its horizon and initial_std, and its own settings of the planner.
+    model: a shipped model by name, or a folder. baseline: the folder of one, for the agents of its kind.
+    threads: of torch, for the whole process.
     """
     if agent not in AGENTS:
         raise ConfigError(f"expected agent to be one of {', '.join(AGENTS)}, got {agent!r}: choose one of them")
@@ -55,10 +63,14 @@ def drive(
         raise ConfigError(
             "expected the task's own goals for agent=oracle, got goal=: it cannot see; use agent=planning"
         )
+    if (agent in KINDS) != (baseline is not None):
+        mend = f"give baseline=DIR of a {agent}" if agent in KINDS else f"it is for agent={' | '.join(KINDS)}"
+        raise ConfigError(f"expected baseline= exactly for the agents that are one, got {baseline} for {agent}: {mend}")
     if threads is not None:
         torch.set_num_threads(threads)
-    subject = _subject(task, agent, planner, model, video, planning=planning, guardrails=guardrails, oracle=oracle)
-    return run(
+    trained = model if baseline is None else baseline
+    subject = _subject(task, agent, planner, trained, video, planning=planning, guardrails=guardrails, oracle=oracle)
+    done = run(
         subject,
         episodes=episodes,
         seed=seed,
@@ -69,6 +81,9 @@ def drive(
         config=config,
         resume=resume,
     )
+    if baseline is not None and (forecast := Path(baseline) / STRIP).is_file():
+        shutil.copyfile(forecast, Path(out) / STRIP)
+    return done
 
 
 def _subject(
@@ -88,7 +103,7 @@ def _subject(
     env_id = str(task["id"])
     obstacle: dict[str, Any] = {"keep_out": guardrails["keep_out"]} if guardrails["keep_out"] else {}
     make_env: MakeEnv = partial(gymnasium.make, env_id, disable_env_checker=True, **obstacle)
-    name = str(planner["name"]) if agent in ("planning", "oracle") else None
+    name = str(planner["name"]) if agent in PLANNED else None
     settings = {key: value for key, value in planner.items() if key != "name"} if name is not None else {}
     card: Mapping[str, Any] = {"name": None, "sha256": None}
     make_agent: AgentFactory = _random if agent == "random" else _hold
@@ -97,8 +112,14 @@ def _subject(
         make_agent, card = _planning(model, str(name), settings, _guardrails(guardrails))
     elif agent == "oracle":
         settings |= {key: value for key, value in oracle.items() if key in settings}
-        make_agent = partial(_oracle, make_env, partial(_planner(str(name)), **settings), oracle["horizon"], video)
-        settings["horizon"] = oracle["horizon"]
+        ahead = {key: oracle[key] for key in ("horizon", "initial_std")}
+        make_agent = partial(_oracle, make_env, partial(_planner(str(name)), **settings), ahead, video)
+        settings |= ahead
+    elif agent in KINDS:
+        search = None if name is None else partial(_planner(name), **settings)
+        told = {key: value for key, value in planning.items() if value is not None}
+        make_agent, card = _baseline(agent, model, search, told)
+        settings |= told
     recorded = {**settings, "guardrails": dict(guardrails)}
     return Subject(env_id, str(task["name"]), make_env, agent, make_agent, name, card, recorded)
 
@@ -127,11 +148,35 @@ def _planning(
     def make(env: gymnasium.Env[Any, Any]) -> Agent:
         return loaded.agent(planner=planner, guardrails=guardrails, **settings)
 
-    return make, {"name": loaded.name, "sha256": loaded.sha256}
+    sizes = [weight.numel() for name, weight in loaded.named_parameters() if not name.startswith("encoder.")]
+    return make, {"name": loaded.name, "sha256": loaded.sha256, "parameters": sum(sizes)}
 
 
-def _oracle(make_env: MakeEnv, search: Any, horizon: int, paths: bool, env: gymnasium.Env[Any, Any]) -> Agent:
-    return OracleAgent(make_env, search, horizon=horizon, paths=paths)
+def _baseline(
+    kind: str, folder: str | Path, search: Any, told: Mapping[str, Any]
+) -> tuple[AgentFactory, Mapping[str, Any]]:
+    """The baseline, loaded before anything else is made. search: the planner, for the one that plans; told: how."""
+    loaded, card = load_baseline(folder, kind)
+    known = IN_PIXELS if isinstance(loaded, PixelPredictor) else ()
+    if set(told) - set(known):
+        took = ", ".join(f"planning.{key}" for key in known) or "nothing of planning"
+        raise ConfigError(f"expected {took} for agent={kind}, got {', '.join(told)}: leave the others out")
+
+    def make(env: gymnasium.Env[Any, Any]) -> Agent:
+        if loaded.config.action_dim != _action_dim(env):
+            got = f"{loaded.config.action_dim} for a task with {_action_dim(env)}"
+            raise ConfigError(f"expected a baseline with the task's action dimensions, got {got}: train another")
+        if isinstance(loaded, PixelPredictor):
+            return PixelPredictionAgent(loaded, search, **told)
+        return PolicyAgent(loaded)
+
+    return make, card
+
+
+def _oracle(
+    make_env: MakeEnv, search: Any, ahead: Mapping[str, Any], paths: bool, env: gymnasium.Env[Any, Any]
+) -> Agent:
+    return OracleAgent(make_env, search, **ahead, paths=paths)
 
 
 def _random(env: gymnasium.Env[Any, Any]) -> Agent:

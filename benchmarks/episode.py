@@ -193,6 +193,8 @@ class Lane:
             self.fail(where, "the simulation diverged")
         elif not math.isfinite(distance):
             self.fail(where, f"the distance to the goal is {distance}")
+        elif info["success"] not in (True, False):  # NaN would pass for true
+            self.fail(where, f"the success is {info['success']}, neither true nor false")
         elif not np.isfinite(observation["proprio"]).all():
             self.fail(where, "the proprioception is not finite")
         else:

@@ -66,7 +66,7 @@ def _page(folder: Path, results: Sequence[tuple[Path, Mapping[str, Any]]]) -> st
 </table></div>
 <p class="about">{escape(COLUMNS[1])}.</p>
 {sections}
-{_footer(results)}
+{footer(results)}
 </main>
 </body>
 </html>
@@ -77,10 +77,10 @@ def _row(summary: Mapping[str, Any]) -> str:
     distance, seconds = summary["final_distance_m"], summary["seconds_per_decision"]
     cells = [
         f"<strong>{escape(str(summary['task']))}</strong><small>{escape(_who(summary))}</small>",
-        _rate(summary["success_rate"], summary["success_ci95"]),
-        _rate(summary["held_rate"], summary["held_ci95"]),
-        f"{_number(distance['median'], 100, 'cm')}<small>mean {_number(distance['mean'], 100, 'cm')}</small>",
-        f"{_number(seconds['p50'], 1, 's')}<small>p95 {_number(seconds['p95'], 1, 's')}</small>",
+        rate_cell(summary["success_rate"], summary["success_ci95"]),
+        rate_cell(summary["held_rate"], summary["held_ci95"]),
+        f"{number(distance['median'], 100, 'cm')}<small>mean {number(distance['mean'], 100, 'cm')}</small>",
+        f"{number(seconds['p50'], 1, 's')}<small>p95 {number(seconds['p95'], 1, 's')}</small>",
         str(summary["episodes"]),
         str(len(summary["failures"])),
     ]
@@ -115,7 +115,7 @@ def _card(folder: Path, path: Path, line: Mapping[str, Any]) -> str:
     if film.is_file():
         parts.append(f'<video controls muted loop playsinline preload="metadata" src="{_link(folder, film)}"></video>')
     parts.append(
-        f'<header><b>seed {line["seed"]}</b>{_tag(line)}<span class="far">{escape(_distances(line))}</span></header>'
+        f'<header><b>seed {line["seed"]}</b>{tag(line)}<span class="far">{escape(distances(line))}</span></header>'
     )
     if line["error"] is not None:
         parts.append(f'<p class="error">{escape(line["error"])}</p>')
@@ -124,7 +124,7 @@ def _card(folder: Path, path: Path, line: Mapping[str, Any]) -> str:
     return f'<article class="card">{"".join(parts)}</article>'
 
 
-def _tag(line: Mapping[str, Any]) -> str:
+def tag(line: Mapping[str, Any]) -> str:
     if line["error"] is not None:
         return '<span class="tag bad">failed</span>'
     if line["reached"] is None:
@@ -136,14 +136,14 @@ def _tag(line: Mapping[str, Any]) -> str:
     return '<span class="tag bad">not reached</span>'
 
 
-def _distances(line: Mapping[str, Any]) -> str:
+def distances(line: Mapping[str, Any]) -> str:
     if not line["distances_m"]:
         return f"{line['decisions']} decisions"
     start, end = line["distances_m"][0], line["final_distance_m"]
-    return f"{100 * start:.1f} cm to {_number(end, 100, 'cm')}"
+    return f"{100 * start:.1f} cm to {number(end, 100, 'cm')}"
 
 
-def _footer(results: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
+def footer(results: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
     """What the numbers rest on; a fact that differs between the results is given for each."""
     facts: dict[str, list[str]] = {}
     for _, summary in results:
@@ -168,13 +168,13 @@ def _who(summary: Mapping[str, Any]) -> str:
     return summary["agent"] if summary["planner"] is None else f"{summary['agent']} ({summary['planner']})"
 
 
-def _rate(rate: float | None, interval: Sequence[float] | None) -> str:
+def rate_cell(rate: float | None, interval: Sequence[float] | None) -> str:
     if rate is None or interval is None:
         return "unknown"
     return f"<strong>{100 * rate:.0f}%</strong><small>{100 * interval[0]:.0f} to {100 * interval[1]:.0f}</small>"
 
 
-def _number(value: float | None, factor: float, unit: str) -> str:
+def number(value: float | None, factor: float, unit: str) -> str:
     return "-" if value is None else f"{factor * value:.{1 if factor == 100 else 2}f} {unit}"
 
 

@@ -46,3 +46,46 @@ footer dt { font-weight: 600; }
 footer dd { margin: 0; overflow-wrap: anywhere; font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 @media (max-width: 560px) { main { padding: 24px 14px 40px; } h1 { font-size: 24px; } th, td { padding: 9px 11px; } }
 """
+
+SUITE_STYLE = """
+main { max-width: 1400px; }
+table.sortable { font-size: 13.5px; }
+.sortable th, .sortable td { padding: 8px 10px; }
+.sortable th { font-size: 12px; white-space: normal; vertical-align: bottom; }
+.sortable th button { text-align: inherit; }
+.sortable .word { text-align: left; }
+.sortable td small { font-size: 11.5px; margin-left: 5px; }
+h3 { font-size: 16px; margin: 34px 0 6px; }
+h3 small { color: var(--muted); font-weight: 400; margin-left: 6px; }
+th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+th[aria-sort="ascending"] button::after { content: " \\25B2"; }
+th[aria-sort="descending"] button::after { content: " \\25BC"; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 18px;
+  margin: 22px 0; }
+figure { margin: 0; border: 1px solid var(--line); border-radius: 10px; padding: 12px; }
+figure img { display: block; width: 100%; height: auto; }
+section > figure { max-width: 820px; margin: 8px 0; }
+figcaption { color: var(--muted); font-size: 13px; text-align: center; margin-top: 6px; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 8px 12px;
+  margin: 6px 0 12px;
+  font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
+details { margin-top: 40px; }
+summary { cursor: pointer; color: var(--muted); }
+@media print { th button::after { content: "" !important; } .scroll { overflow: visible; } }
+"""
+
+SORT = """
+document.querySelectorAll("table.sortable").forEach((table) => {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => head.addEventListener("click", () => {
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    const key = (row) => row.cells[column].dataset.value;
+    const compare = (a, b) => isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
+    const rows = [...table.tBodies[0].rows];
+    rows.sort((a, b) => (key(a) === "") - (key(b) === "") || (up ? 1 : -1) * compare(key(a), key(b)));
+    heads.forEach((each) => each.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    table.tBodies[0].append(...rows);
+  }));
+});
+"""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drive import drive
-from benchmarks.report import write_report
+from benchmarks.drive import PLANNED, drive
+from benchmarks.report_suite import write_suite_report
 from benchmarks.summary import Line
 from worldmodel.bundle import fingerprint
 from worldmodel.errors import ConfigError
@@ -40,9 +40,10 @@ class Row:
         """A name that says what the row is, and a key that no other row has."""
         settings = {key: value for key, value in self.settings.items() if key not in NOT_THE_ROW}
         settings["model"] = fingerprint(settings["model"]) if settings["agent"] == "planning" else None
+        settings["baseline"] = settings["baseline"] and fingerprint(settings["baseline"])
         text = json.dumps(settings, sort_keys=True)
         parts = [settings["task"]["name"], settings["agent"]]
-        if settings["agent"] in ("planning", "oracle"):
+        if settings["agent"] in PLANNED:
             parts.append(settings["planner"]["name"])
         return "-".join([*parts, hashlib.sha256(text.encode()).hexdigest()[:10]])
 
@@ -71,7 +72,7 @@ def run_suite(rows: Sequence[Row], out: Path, shard: str = "0/1", config: str | 
     print(text)
     with atomic_file(out / "table.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    write_report(out)
+    write_suite_report(out)
     return out / "table.md"
 
 

@@ -1,7 +1,9 @@
-"""Agents that bound what planning can achieve: random, hold, and the oracle that plans in the true simulator."""
+"""Agents that bound what planning can achieve, from random to the true simulator, and those it has to beat."""
 
 from benchmarks.agents.hold import HoldAgent
 from benchmarks.agents.oracle import OracleAgent
+from benchmarks.agents.pixel_prediction import PixelPredictionAgent
+from benchmarks.agents.policy import PolicyAgent
 from benchmarks.agents.random_agent import RandomAgent
 
-__all__ = ["HoldAgent", "OracleAgent", "RandomAgent"]
+__all__ = ["HoldAgent", "OracleAgent", "PixelPredictionAgent", "PolicyAgent", "RandomAgent"]

@@ -1,0 +1,36 @@
+"""Behaviour cloning and inverse dynamics: one look, one action, no search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.baselines.policy import GoalPolicy
+from worldmodel.errors import WorldModelError
+from worldmodel.types import Decision, Observations
+
+
+class PolicyAgent:
+    """Does what the policy says, clipped to the box."""
+
+    def __init__(self, policy: GoalPolicy) -> None:
+        self._policy = policy
+        self._goals: Tensor | None = None
+        self.decision = Decision()
+
+    @torch.no_grad()
+    def reset(self, goals: np.ndarray, seeds: Sequence[int]) -> None:
+        """Begin B episodes: goals uint8 [B,S,S,3]."""
+        self._goals = self._policy.encode(torch.from_numpy(goals))
+
+    @torch.no_grad()
+    def act(self, observations: Observations) -> np.ndarray:
+        """float32 [B,A] in [-1, 1]."""
+        if self._goals is None:
+            raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
+        z = self._policy.encode(torch.from_numpy(observations["pixels"]))
+        action = self._policy.act(z, self._goals, torch.from_numpy(observations["proprio"]).float())
+        return action.clamp(-1.0, 1.0).numpy()

@@ -1,0 +1,124 @@
+"""The rows of a suite's page: what was measured, what to call it, and which rows may be compared."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.stats import McNemar, PairedDifference, mcnemar, paired_bootstrap
+from benchmarks.summary import Line, read_lines
+from worldmodel.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row: its folder, summary.json, episodes.jsonl, and a name that no other row of its task has."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    lines: Sequence[Line]
+    name: str
+
+    @property
+    def world(self) -> str:
+        """What must be equal for two rows to be comparable: the environment with its options, and the protocol."""
+        keep_out = self.summary.get("planner_settings", {}).get("guardrails", {}).get("keep_out", 0.0)
+        goal = self.summary.get("goal")
+        return f"{self.summary['env_id']} {self.summary['protocol']['sha256']} {keep_out or 0.0} {goal}"
+
+    @property
+    def rate(self) -> float | None:
+        """The share of episodes that reached the goal; None where that is not known."""
+        rate: float | None = self.summary["success_rate"]
+        return rate
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of every decision, its share of the batch [s]."""
+        return [second / line["parallel"] for line in self.lines for second in line["seconds"]]
+
+    def reached_within(self) -> list[float]:
+        """The share of episodes that had reached the goal after 0, 1, ... decisions of the budget."""
+        first = [line["first_reached"] for line in self.lines if line["first_reached"] is not None]
+        budget = int(self.summary["budget"])
+        return [sum(count <= used for count in first) / len(self.lines) for used in range(budget + 1)]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows on the seeds that both have. distance: first - second, final [m], where both have one."""
+
+    first: Measured
+    second: Measured
+    seeds: int
+    success: McNemar
+    distance: PairedDifference | None
+
+
+def read_rows(folder: Path) -> list[Measured]:
+    """The results in folder/*/, by task; a single one may lie in `folder` itself. Raises ConfigError for none."""
+    places = [path.parent for path in (folder / "summary.json", *sorted(folder.glob("*/summary.json")))]
+    found = [place for place in places if (place / "summary.json").is_file()]
+    if not found:
+        raise ConfigError(f"expected a folder with summary.json in it or one level below, got {folder}: drive first")
+    summaries = [json.loads((place / "summary.json").read_text(encoding="utf-8")) for place in found]
+    names = _names(summaries)
+    rows = [
+        Measured(place, summary, read_lines(place / "episodes.jsonl"), name)
+        for place, summary, name in zip(found, summaries, names, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (str(row.summary["task"]), -(row.rate or 0.0), row.name))
+
+
+def who(summary: Mapping[str, Any]) -> str:
+    """The agent, and its planner where it has one."""
+    agent: str = summary["agent"]
+    return agent if summary["planner"] is None else f"{agent} ({summary['planner']})"
+
+
+def _names(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`who`, and for rows of a task that share it, the settings in which they differ."""
+    names = []
+    for summary in summaries:
+        alike = [other for other in summaries if (other["task"], who(other)) == (summary["task"], who(summary))]
+        facts = [_facts(other) for other in alike]
+        shared = set.intersection(*(set(each) for each in facts))
+        keys = sorted(key for key in shared if len({str(fact[key]) for fact in facts}) > 1)
+        own = _facts(summary)
+        names.append(", ".join([who(summary), *(f"{key.rpartition('.')[2]} {own[key]}" for key in keys)]))
+    return names
+
+
+def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What can tell two rows of one agent apart."""
+    facts = {"model": str(summary["model"]["sha256"])[:8], "seeds from": summary["seeds"]["first"]}
+    for key, value in summary.get("planner_settings", {}).items():
+        nested = value.items() if isinstance(value, Mapping) else [("", value)]
+        facts |= {f"{key}.{inner}".rstrip("."): each for inner, each in nested}
+    return facts
+
+
+def pairs(rows: Sequence[Measured]) -> list[Pair]:
+    """Every two rows of one task in one world that have seeds in common and know their success."""
+    known = [row for row in rows if row.rate is not None]
+    found = []
+    for first, second in itertools.combinations(known, 2):
+        if first.world != second.world:
+            continue
+        lines = [{line["seed"]: line for line in row.lines} for row in (first, second)]
+        common = sorted(lines[0].keys() & lines[1].keys())
+        if common:
+            found.append(_compare(first, second, [(lines[0][seed], lines[1][seed]) for seed in common]))
+    return found
+
+
+def _compare(first: Measured, second: Measured, both: Sequence[tuple[Line, Line]]) -> Pair:
+    reached = [(a["reached"] is True, b["reached"] is True) for a, b in both]
+    far = [(a["final_distance_m"], b["final_distance_m"]) for a, b in both]
+    far = [(a, b) for a, b in far if a is not None and b is not None]
+    distance = paired_bootstrap([a for a, _ in far], [b for _, b in far]) if far else None
+    return Pair(first, second, len(both), mcnemar([a for a, _ in reached], [b for _, b in reached]), distance)

@@ -1,0 +1,135 @@
+"""Policies that do not search: features of the present and of the goal picture in, an action out.
+
+Legend: worldmodel/types.py. N rows of the table, n pairs of a present and a goal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from worldmodel.data.table import Table
+from worldmodel.encoders import FrozenEncoder
+from worldmodel.model import WorldModel
+from worldmodel.predictor import Fourier, ResidualBlock
+from worldmodel.projector import CompactProjector, FeatureNorm
+from worldmodel.training.run import cached_features, parameters_sha256
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Everything that decides the shapes, and what is imitated.
+
+    target: "action", the logged one (goal-conditioned behaviour cloning), or "displacement", the sum of the logged
+    actions up to the goal, clipped to the box (inverse dynamics over several decisions).
+    span: decisions to the farthest goal in training; None: as far as the episode goes.
+    pool: side of the squares of encoder tokens that are averaged into one before anything else.
+    """
+
+    action_dim: int
+    proprio_dim: int
+    target: str
+    span: int | None = None
+    latent_dim: int = 64
+    token_width: int = 32
+    projector_hidden: int = 512
+    hidden: int = 256
+    blocks: int = 3
+    pool: int = 1
+
+
+class GoalPolicy(nn.Module):
+    """A frozen encoder, one projector for both pictures, and a residual MLP over [z, z_goal, proprioception]."""
+
+    def __init__(self, encoder: FrozenEncoder, config: PolicyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder = encoder.pooled(config.pool)
+        self.norm = FeatureNorm(encoder.tokens, encoder.width)
+        sizes = (config.latent_dim, config.token_width, config.projector_hidden)
+        self.projector = CompactProjector(encoder.tokens, encoder.width, *sizes, normalise=False)
+        self.fourier = Fourier(config.proprio_dim)
+        self.trunk = nn.Sequential(
+            nn.Linear(2 * config.latent_dim + self.fourier.width, config.hidden),
+            *(ResidualBlock(config.hidden) for _ in range(config.blocks)),
+            nn.Linear(config.hidden, config.action_dim),
+        )
+
+    def trainable(self) -> dict[str, nn.Module]:
+        """The parts that are trained; the encoder stays frozen."""
+        return {"norm": self.norm, "projector": self.projector, "fourier": self.fourier, "trunk": self.trunk}
+
+    def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Array:
+        """The very features the planner is trained on, float16 [N,M,F]: a memory map in `folder`."""
+        source = cast(WorldModel, self)  # which has the two parts that are asked for, encoder and norm
+        return cached_features(source, table, folder, parameters_sha256(self.encoder), data_sha256, device)
+
+    def fit_statistics(self, table: Table, episodes: Array) -> None:
+        """Take the range of the proprioception."""
+        self.fourier.fit(torch.from_numpy(table.proprio[table.window_starts(2, episodes)]))
+
+    def draw(
+        self, table: Table, features: Array, starts: Array, rng: np.random.Generator, count: int
+    ) -> tuple[Tensor, ...]:
+        """n random pairs from the rows `starts`: features and hindsight goals [n,M,F], proprio [n,P], target [n,A]."""
+        rows, goals = hindsight(table, starts, rng, count, self.config.span)
+        parts = [torch.from_numpy(features[which]).float() for which in (rows, goals)]
+        moved = table.actions[rows] if self.config.target == "action" else displacements(table.actions, rows, goals)
+        return parts[0], parts[1], torch.from_numpy(table.proprio[rows]), torch.from_numpy(moved)
+
+    def loss(self, batch: Sequence[Tensor]) -> Tensor:
+        """Mean squared error of the actions, for what `draw` gives."""
+        now, goal, proprio, target = batch
+        z = self.projector(torch.stack([now, goal], dim=1))[:, :, 0]
+        return (self.act(z[:, 0], z[:, 1], proprio).float() - target).square().mean()
+
+    def act(self, z: Tensor, z_goal: Tensor, proprio: Tensor) -> Tensor:
+        """[B,D], [B,D], [B,P] -> [B,A], unbounded; clip before use."""
+        out: Tensor = self.trunk(torch.cat([z, z_goal, self.fourier(proprio)], dim=-1))
+        return out
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """uint8 [B,S,S,3] -> [B,D]."""
+        z: Tensor = self.projector(self.norm(self.encoder(frames[:, None])))
+        return z[:, 0, 0]
+
+    @torch.no_grad()
+    def validate(self, table: Table, features: Array, episodes: Array) -> dict[str, Any]:
+        """Squared error of the action on held-out pairs, and that of the mean target, which a policy has to beat."""
+        starts = table.window_starts(2, episodes)
+        batch = self.draw(table, features, starts, np.random.default_rng(0), min(4096, 4 * len(starts)))
+        parts = [self.loss([part[i : i + 256] for part in batch]) for i in range(0, len(batch[0]), 256)]
+        target = batch[3]
+        mean = float((target - target.mean(dim=0)).square().mean())
+        return {"action_error": float(torch.stack(parts).mean()), "action_error_of_the_mean": mean}
+
+
+def hindsight(
+    table: Table, starts: Array, rng: np.random.Generator, count: int, span: int | None
+) -> tuple[Array, Array]:
+    """n rows drawn from `starts` and, for each, a later row of its episode at most `span` decisions away: int64 [n].
+
+    Every distance that the episode allows is equally likely (Andrychowicz et al. 2017, arXiv 1707.01495; Ghosh et al.
+    2021, arXiv 1912.06088).
+    """
+    rows = starts[rng.integers(0, len(starts), count)]
+    last = np.searchsorted(table.episode, table.episode[rows], side="right") - 1
+    left = last - rows if span is None else np.minimum(last - rows, span)
+    goals: Array = rows + rng.integers(1, left + 1)
+    return rows, goals
+
+
+def displacements(actions: Array, rows: Array, goals: Array) -> Array:
+    """Sums of actions [N,A] from each row up to its goal, clipped to [-1, 1]: float32 [n,A]."""
+    sums = [actions[row:goal].sum(axis=0) for row, goal in zip(rows, goals, strict=True)]
+    clipped: Array = np.clip(np.stack(sums), -1.0, 1.0).astype(np.float32)
+    return clipped
