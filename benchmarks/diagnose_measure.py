@@ -34,7 +34,8 @@ PROBE_FRAMES, PROBE_STEPS = 1200, 800
 class Sample:
     """Windows of held-out episodes: latents z [W,H+1,N,D], proprio [W,H+1,P], actions [W,H,A], truth [W,H+1,Q].
 
-    moved: bool [W], the object, as the simulator or else as the model's own tracker sees it, went further than MOVED.
+    actions: in the model's units. moved: bool [W], the object, as the simulator or else as the model's own tracker sees
+    it, went further than MOVED.
     probe_*: latents [n,N,D], proprio [n,P] and truth [n,Q] of single frames of training episodes. truth is None where
     the data has none.
     """
@@ -90,7 +91,7 @@ def sample(model: WorldModel, table: Table, *, windows: int, horizon: int, seed:
     return Sample(
         z,
         torch.from_numpy(table.proprio[rows]),
-        torch.from_numpy(table.actions[rows[:, :-1]]),
+        model.config.normalise(torch.from_numpy(table.actions[rows[:, :-1]])),
         truth,
         (seen[:, -1] - seen[:, 0]).norm(dim=-1) > MOVED,
         _latents(model, table, single),

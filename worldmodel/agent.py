@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 import planners
-from planners import ActionBox, Plan, Proposal, shift
+from planners import ActionBox, CostFn, Plan, Proposal, shift
 from planners.receding import shift_actions
 from worldmodel.belief import Belief
 from worldmodel.energy import Distance, Goal, GoalEnergy, latent_distance
@@ -30,16 +32,34 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
 }
 
 
+@dataclass(frozen=True)
+class _View:
+    """What the agent makes of B observations.
+
+    z [B,N,D]: latents. places [B,N,Q]: where it believes the object to be, which `belief` would then know. alike: bool
+    [B], the first picture already shows the goal's scene. keep_out: boxes [B,n,2,3], if any were observed.
+    """
+
+    z: Tensor
+    proprio: Tensor
+    places: Tensor
+    belief: Belief
+    alike: Tensor
+    goal: Goal
+    keep_out: Tensor | None
+
+
 class PlanningAgent:
     """Drives B episodes at once towards their goal images with one of the planners.
 
     settled_below, settled_within: the scene counts as settled throughout if its first picture is below this `distance`
     from the goal's, and while the object is nearer to its place than this [m]; then the arm goes to its own pose.
-    horizon: decisions looked ahead. initial_std: of the search, in units of the action. hold_margin: the arm stands
+    horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
+    guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands
     still unless a plan lowers the energy of standing still by more than this share. warm_start: begin each search
     where the last one ended. guardrails: limits on the planned path; an environment that observes "keep_out" boxes
     [B,n,2,3] [m] adds to them. seed: of the planner, not of the episode. Further settings go to the planner.
-    Raises ConfigError for a planner that does not exist.
+    Raises ConfigError for a planner or a setting that does not exist.
     """
 
     def __init__(
@@ -67,6 +87,7 @@ class PlanningAgent:
     ) -> None:
         if planner not in PLANNERS:
             raise ConfigError(f"expected planner to be one of {', '.join(PLANNERS)}, got {planner!r}")
+        _require_known(planner, settings)
         self._model, self._horizon, self._std, self._seed = model, horizon, initial_std, seed
         self._planner = partial(PLANNERS[planner], **settings)
         self._energy = GoalEnergy(
@@ -83,12 +104,14 @@ class PlanningAgent:
         self._warm_start, self._guardrails = warm_start, guardrails
         bound = torch.ones(model.config.action_dim, device=model.device())
         self._box = ActionBox(-bound, bound)
+        self._still = model.config.normalise(torch.zeros_like(bound)).clamp(-1.0, 1.0)  # [A] do not move
         self._generator = torch.Generator(model.device())
         self._goal: Goal | None = None
         self._belief = Belief()
-        self._alike: Tensor | None = None  # bool [B]: the first picture already shows the goal's scene
+        self._alike: Tensor | None = None
         self._previous: Plan | None = None
         self._last = torch.zeros(0)  # [B,A] the executed action
+        self._waiting: list[np.ndarray] = []  # what is left of the last decision, in the units of the data
         self.decision = Decision()
 
     @torch.no_grad()
@@ -98,47 +121,89 @@ class PlanningAgent:
         nothing = torch.zeros(len(z), dtype=torch.bool, device=z.device)
         self._goal = Goal(z, self._model.decode_proprio(z), self._model.locate(self._model.place(z)), nothing)
         self._belief, self._alike, self._previous, self.decision = Belief(), None, None, Decision()
-        self._last = torch.zeros(len(z), self._model.config.action_dim, device=z.device)
+        self._last, self._waiting = self._still.expand(len(z), -1), []
         entropy = np.random.SeedSequence([self._seed, *(int(seed) for seed in seeds)])
         self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:
-        """One decision for B episodes: float32 [B,A] in [-1, 1]. Raises PlanningError where no cost is finite."""
+        """One action for B episodes, float32 [B,A / k] in the units of the data, where k is the model's frame skip.
+
+        Looks and plans at every k-th call; the calls in between hand out the rest of the decision, and `decision` is
+        empty. Raises PlanningError where no cost is finite.
+        """
+        if self._waiting:
+            self.decision = Decision()
+        else:
+            config = self._model.config
+            actions = config.denormalise(self._decide(observations)).cpu().numpy().astype(np.float32)
+            self._waiting = np.split(actions, config.frame_skip, axis=1)
+        return self._waiting.pop(0)
+
+    def cost(self, observations: Observations) -> CostFn:
+        """What `act` would minimise if it planned for these observations, which it does not take note of.
+
+        The candidates [B,K,H,A] are in the model's units; any K and H will do. Differentiable in them. Raises
+        WorldModelError before a reset.
+        """
+        return self._cost(self._look(observations))
+
+    def _decide(self, observations: Observations) -> Tensor:
+        """Look, plan, and choose the model's action [B,A] for now."""
+        view = self._look(observations)
+        self._belief, self._alike = view.belief, view.alike
+        cost, candidates = self._cost(view), self._candidates(view.z, view.goal.z)
+        plan = self._planner(cost, self._proposal(len(view.z)), self._box, self._generator, candidates=candidates)
+        plan = replace(plan, actions=self._lawful(plan.actions[:, None])[:, 0])
+        still = self._still.expand_as(plan.actions)
+        held = plan.cost > (1.0 - self._hold_margin) * cost(still[:, None])[:, 0]
+        blocked = torch.zeros_like(held)
+        if self._guardrails is not None and self._guardrails.hard:
+            _, poses = self._model.rollout(view.places, view.proprio, plan.actions[:, None])
+            blocked = self._breach(view, poses, plan.actions[:, None])[:, 0] > 0.0
+        actions = torch.where((held | blocked)[:, None, None], still, plan.actions)
+        path, poses = self._model.rollout(view.places, view.proprio, actions[:, None])
+        self._belief.predict(path[:, :, 0, 0])
+        self._previous, self._last = plan, actions[:, 0]
+        energy = self._energy.step(view.places, view.proprio, view.goal)
+        self.decision = Decision(energy=energy, path=poses[:, 0], held=held | blocked, blocked=blocked, plan=plan)
+        return actions[:, 0]
+
+    @torch.no_grad()
+    def _look(self, observations: Observations) -> _View:
+        """Encode, and compare with what is believed and wanted; changes nothing."""
         if self._goal is None:
             raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
-        z = self._model.encode(self._frames(observations["pixels"]))[:, 0]
-        proprio = torch.as_tensor(observations["proprio"], dtype=torch.float32, device=z.device)
-        places = self._belief.update(self._model.place(z), self._model.doubt(z))
-        goal = replace(self._goal, settled=self._is_settled(z, places, self._goal))
+        model, belief = self._model, copy.copy(self._belief)
+        z = model.encode(self._frames(observations["pixels"]))[:, 0]
+        seen = {
+            name: torch.as_tensor(observations[name], dtype=torch.float32, device=z.device)
+            for name in ("proprio", "keep_out")
+            if name in observations
+        }
+        places = belief.update(model.place(z), model.doubt(z))
+        alike = self._alike
+        if alike is None:
+            gap = latent_distance(self._distance, model.scene(z), model.scene(self._goal.z))
+            alike = gap < self._settled[0]
+        # Nothing is left to do but to bring the arm to its own pose.
+        settled = alike | ((model.locate(places) - self._goal.place).norm(dim=-1) < self._settled[1])
+        goal = replace(self._goal, settled=settled)
+        return _View(z, seen["proprio"], places, belief, alike, goal, seen.get("keep_out"))
 
-        breach = partial(self._breach, proprio, observations.get("keep_out"))
+    def _cost(self, view: _View) -> CostFn:
+        """The energy of candidates, and what breaking the guardrails costs them."""
 
         def cost(actions: Tensor) -> Tensor:
             actions = self._lawful(actions)
             with self._precision():
-                path, poses = self._model.rollout(places, proprio, actions)
-            energy = self._energy(path.float(), poses.float(), goal)
+                path, poses = self._model.rollout(view.places, view.proprio, actions)
+            energy = self._energy(path.float(), poses.float(), view.goal)
             if self._guardrails is None:
                 return energy
-            return self._guardrails.cost(energy, breach(poses.float(), actions))
+            return self._guardrails.cost(energy, self._breach(view, poses.float(), actions))
 
-        candidates = self._candidates(z, self._goal.z)
-        plan = self._planner(cost, self._proposal(len(z)), self._box, self._generator, candidates=candidates)
-        plan = replace(plan, actions=self._lawful(plan.actions[:, None])[:, 0])
-        still = torch.zeros_like(plan.actions)
-        held = plan.cost > (1.0 - self._hold_margin) * cost(still[:, None])[:, 0]
-        blocked = torch.zeros_like(held)
-        if self._guardrails is not None and self._guardrails.hard:
-            _, poses = self._model.rollout(places, proprio, plan.actions[:, None])
-            blocked = breach(poses, plan.actions[:, None])[:, 0] > 0.0
-        actions = torch.where((held | blocked)[:, None, None], still, plan.actions)
-        path, poses = self._model.rollout(places, proprio, actions[:, None])
-        self._belief.predict(path[:, :, 0, 0])
-        self._previous, self._last = plan, actions[:, 0]
-        energy = self._energy.step(places, proprio, goal)
-        self.decision = Decision(energy=energy, path=poses[:, 0], held=held | blocked, blocked=blocked, plan=plan)
-        return actions[:, 0].cpu().numpy().astype(np.float32)
+        return cost
 
     def _lawful(self, actions: Tensor) -> Tensor:
         """Candidates [B,K,H,A] within the limits of speed and rate, if there are any."""
@@ -146,20 +211,10 @@ class PlanningAgent:
             return actions
         return self._guardrails.slowed(actions, self._last, self._model.predictor.kinematics.gain)
 
-    def _breach(self, proprio: Tensor, keep_out: np.ndarray | None, poses: Tensor, actions: Tensor) -> Tensor:
+    def _breach(self, view: _View, poses: Tensor, actions: Tensor) -> Tensor:
         """How far candidates [B,K,H,A] and their poses [B,K,H,P] break the guardrails and the observed boxes: [B,K]."""
         assert self._guardrails is not None
-        regions = None if keep_out is None else torch.as_tensor(keep_out, dtype=poses.dtype, device=poses.device)
-        return self._guardrails.breach(proprio, poses, actions, self._last, regions)
-
-    def _is_settled(self, z: Tensor, places: Tensor, goal: Goal) -> Tensor:
-        """bool [B]: nothing is left to do but to bring the arm to its own pose."""
-        if self._alike is None:
-            gap = latent_distance(self._distance, self._model.scene(z), self._model.scene(goal.z))
-            self._alike = gap < self._settled[0]
-        away = (self._model.locate(places) - goal.place).norm(dim=-1)
-        settled: Tensor = self._alike | (away < self._settled[1])
-        return settled
+        return self._guardrails.breach(view.proprio, poses, actions, self._last, view.keep_out)
 
     def _precision(self) -> torch.autocast:
         """bf16 where the hardware multiplies it faster."""
@@ -180,10 +235,19 @@ class PlanningAgent:
     def _candidates(self, z: Tensor, z_goal: Tensor) -> Tensor:
         """[B,C,H,A]: standing still, the rest of the last plan, and what inverse dynamics would do all along."""
         shape = (len(z), self._horizon, self._model.config.action_dim)
-        found = [torch.zeros(shape, device=z.device)]
+        found = [self._still.expand(shape)]
         if self._previous is not None and self._warm_start:
             found.append(shift_actions(self._previous.actions, 1))
         if self._policy_candidates:
             action = self._model.inverse(self._model.appearance(z), self._model.appearance(z_goal)).clamp(-1.0, 1.0)
             found.append(action[:, None].expand(shape))
         return torch.stack(found, dim=1)
+
+
+def _require_known(planner: str, settings: Iterable[str]) -> None:
+    """Raise ConfigError for a setting that the planner does not have, or that is not for the user to give."""
+    parameters = inspect.signature(PLANNERS[planner]).parameters.values()
+    known = sorted({item.name for item in parameters if item.kind is item.KEYWORD_ONLY} - {"candidates"})
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"expected a setting of PlanningAgent or of {planner} ({', '.join(known)}), got {name!r}")

@@ -25,6 +25,7 @@ FORMAT = "worldmodel/1"
 MODELS = Path(__file__).parent / "models"
 CONFIG, WEIGHTS, MANIFEST, ENCODER = "config.json", "model.safetensors", "MANIFEST.json", "encoder"
 DYNAMICS = "dynamics.safetensors"  # a file of its own, so that no file is large
+NEEDED = (CONFIG, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors")
 WEIGHTS_OF = {FORMAT: (WEIGHTS, DYNAMICS), convert.FORMAT: (convert.WEIGHTS,)}
 
 
@@ -59,8 +60,8 @@ def save(model: WorldModel, folder: Path, card: str) -> str:
 def load(name: str | Path) -> WorldModel | VJEPA2AC:
     """A shipped model by name, or a bundle by folder, verified, ready to plan with. Raises BundleError."""
     folder = _find(name)
-    manifest = _verified(folder)
-    config = _json(folder / CONFIG)
+    manifest = verified(folder)
+    config = read_json(folder / CONFIG)
     kind = config.get("format") if isinstance(config, dict) else None
     if not isinstance(kind, str) or kind not in WEIGHTS_OF:
         raise BundleError(f"expected format {FORMAT!r} in {folder / CONFIG}, got {kind!r}: use its own version")
@@ -69,7 +70,7 @@ def load(name: str | Path) -> WorldModel | VJEPA2AC:
         encoder = load_encoder(folder / ENCODER)
         if kind == convert.FORMAT:
             sizes = {key: config[key] for key in ("image_size", "patch_size", "num_heads")}
-            predictor = convert.load_vjepa2_ac_predictor(_tensors(folder / convert.WEIGHTS), **sizes)
+            predictor = convert.load_vjepa2_ac_predictor(read_tensors(folder / convert.WEIGHTS), **sizes)
             public = VJEPA2AC(encoder, predictor, name=str(config["name"]), sha256=_fingerprint(folder))
             return public.eval().requires_grad_(False)
         settings = ModelConfig(**config["model"])
@@ -82,12 +83,12 @@ def load(name: str | Path) -> WorldModel | VJEPA2AC:
     return model.eval().requires_grad_(False)
 
 
-def _verified(folder: Path) -> dict[str, Any]:
-    """The manifest, once every file that it lists has its sha256."""
-    manifest = _json(folder / MANIFEST)
+def verified(folder: Path, needed: Sequence[str] = NEEDED) -> dict[str, Any]:
+    """The manifest of a folder, once it lists what is needed and every file has its sha256. Raises BundleError."""
+    manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict):
         raise BundleError(f"expected a list of files in {folder / MANIFEST}, got something else: copy it again")
-    _require_listed((CONFIG, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors"), manifest, folder)
+    _require_listed(needed, manifest, folder)
     for file, digest in manifest.items():
         path = folder / file
         if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file:
@@ -126,14 +127,16 @@ def _find(name: str | Path) -> Path:
     return folder
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a JSON file says. Raises BundleError."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError(f"expected JSON in {path}, got something else ({error}): copy the model again") from error
 
 
-def _tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one file. Raises BundleError."""
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -143,7 +146,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _fill(model: WorldModel, folder: Path) -> None:
-    tensors = _tensors(folder / WEIGHTS) | _tensors(folder / DYNAMICS)
+    tensors = read_tensors(folder / WEIGHTS) | read_tensors(folder / DYNAMICS)
     for part, module in model.trainable().items():
         own = {key[len(part) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{part}.")}
         fill(module, own, f"the weights of {part} in {folder}", BundleError)

@@ -93,18 +93,26 @@ def import_data(settings: Settings, config: str) -> None:
 
 def pretrain(settings: Settings, config: str) -> None:
     """Frames -> an encoder."""
+    from worldmodel.data.lock import run_lock
     from worldmodel.pretrain.run import pretrain
 
-    with config_kept(Path(settings["out"]), config):
+    with run_lock(Path(settings["out"])), config_kept(Path(settings["out"]), config):
         pretrain(**settings)
 
 
 def train(settings: Settings, config: str) -> None:
     """Cached latents -> a model."""
-    from worldmodel.training.run import train
+    from worldmodel.cli_train import train
+
+    train(settings, config)
+
+
+def baseline(settings: Settings, config: str) -> None:
+    """Cached latents -> what planning has to beat."""
+    from worldmodel.baselines.run import baseline
 
     with config_kept(Path(settings["out"]), config):
-        train(**settings)
+        baseline(**settings)
 
 
 def convert(settings: Settings, config: str) -> None:
@@ -151,6 +159,13 @@ def bench(settings: Settings, config: str) -> None:
     bench(**settings, config=config)
 
 
+def report(settings: Settings, config: str) -> None:
+    """A folder of results -> one page."""
+    from benchmarks.report_suite import report
+
+    say(str(report(**settings)))
+
+
 def driven(words: str, common: Mapping[str, Any], threads: int | None) -> Settings:
     """One row of a suite: the words of a `drive` command, the settings they stand for, and the text of config.yaml."""
     options = VERBS["drive"].options
@@ -162,14 +177,16 @@ def driven(words: str, common: Mapping[str, Any], threads: int | None) -> Settin
 
 AGAIN = "all that is finished; the same command again goes on from there"
 VERBS = {
-    "drive": Verb(Options("drive", paths=("out", "model", "goal")), drive, "the episodes driven so far"),
+    "drive": Verb(Options("drive", paths=("out", "model", "baseline", "goal")), drive, "the episodes driven so far"),
     "collect": Verb(Options("collect", paths=("out",)), collect, AGAIN),
     "check": Verb(Options("check", path_lists=("data",)), check),
     "import": Verb(Options("import", paths=("source", "out", "mapping")), import_data),
     "pretrain": Verb(Options("pretrain", paths=("out",), path_lists=("data",)), pretrain, AGAIN),
     "train": Verb(Options("train", paths=("out", "encoder", "name"), path_lists=("data",)), train, AGAIN),
+    "baseline": Verb(Options("baseline", paths=("out", "encoder"), path_lists=("data",)), baseline, AGAIN),
     "convert": Verb(Options("convert", paths=("checkpoint", "encoder", "out"), positional="format"), convert),
     "bench": Verb(Options("bench", paths=("out", "model")), bench, AGAIN),
+    "report": Verb(Options("report", paths=("data",), positional="data"), report, "the page that was there"),
     "diagnose": Verb(Options("diagnose", paths=("model", "out"), path_lists=("data",)), diagnose),
     "info": Verb(Options("info"), info),
 }

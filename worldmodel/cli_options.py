@@ -92,7 +92,8 @@ def split_arguments(options: Options, arguments: Sequence[str]) -> dict[str, str
     """key -> text. Raises ConfigError for anything that is not key=value, or is given twice."""
     given: dict[str, str] = {}
     for index, argument in enumerate(arguments):
-        if index == 0 and options.positional and argument.isidentifier():
+        bare = argument.isidentifier() or (options.positional in options.paths and "=" not in argument)
+        if index == 0 and options.positional and bare:
             argument = f"{options.positional}={argument}"
         key, sign, text = argument.partition("=")
         if not sign:

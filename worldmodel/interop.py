@@ -7,7 +7,6 @@ Written against stable-worldmodel 0.1.1: an `info` has a dimension of time, of l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.energy import Goal
+from planners import CostFn
 from worldmodel.errors import WorldModelError
 from worldmodel.model import WorldModel
 from worldmodel.types import Agent
@@ -32,48 +31,41 @@ class CostModel:
     """
 
     def __init__(self, model: WorldModel, **settings: Any) -> None:
-        self._model, self._agent = model, model.agent(**settings)
+        self._model, self._agent = model, model.agent(**{**settings, "guardrails": None})
         self._seen: tuple[Tensor, ...] = ()
-        self._start: tuple[Tensor, Tensor, Goal] | None = None
+        self._cost: CostFn | None = None
 
     def get_cost(self, info: Info, candidates: Tensor) -> Tensor:
         """Cost [B,K] of candidates [B,K,H,A]; with action blocks, A is the block's actions side by side.
 
         info: "pixels", "goal" uint8 [B,K,1,S,S,3] and "proprio" [B,K,1,P], alike for all K. Differentiable in the
-        candidates. They count as clipped to [-1, 1], which is what the environments do and most of its solvers do not.
-        Raises WorldModelError for an info or candidates of another form.
+        candidates. They are in the units of the data and count as clipped to its range, [-1, 1] for the shipped model,
+        which is what the environments do and most of its solvers do not. Raises WorldModelError for an info or
+        candidates of another form.
         """
-        places, proprio, goal = self._begin(info)
-        dims = self._model.config.action_dim
-        if candidates.dim() != 4 or candidates.shape[-1] % dims:
+        cost = self._begin(info)
+        config = self._model.config
+        if candidates.dim() != 4 or candidates.shape[-1] % config.action_dim:
             raise WorldModelError(
-                f"expected candidates [B,K,H,A], A a multiple of {dims}, got {list(candidates.shape)}: plan in the "
-                "action space the model was trained on"
+                f"expected candidates [B,K,H,A], A a multiple of {config.action_dim}, got {list(candidates.shape)}: "
+                "plan in the action space the model was trained on"
             )
-        actions = candidates.to(proprio).clamp(-1.0, 1.0).reshape(*candidates.shape[:2], -1, dims)
-        with self._agent._precision():
-            path, poses = self._model.rollout(places, proprio, actions)
-        return self._agent._energy(path.float(), poses.float(), goal).to(candidates)
+        actions = candidates.to(self._model.device(), torch.float32)
+        actions = actions.reshape(*candidates.shape[:2], -1, config.action_dim)
+        return cost(config.normalise(actions).clamp(-1.0, 1.0)).to(candidates)
 
-    def _begin(self, info: Info) -> tuple[Tensor, Tensor, Goal]:
-        """Places [B,N,Q], proprioception [B,P] and goal; encoded anew only when the pictures changed."""
+    def _begin(self, info: Info) -> CostFn:
+        """What these pictures make of candidates; encoded anew only when they changed."""
         seen = _look(info)
         same = len(self._seen) == len(seen) and all(map(torch.equal, self._seen, seen))
-        if self._start is None or not same:
+        if self._cost is None or not same:
             # Its solvers plan in inference mode, or with gradients: what is kept must serve both.
             with torch.inference_mode(False), torch.no_grad():
                 self._seen = tuple(part.clone() for part in seen)
-                self._start = self._encode(*self._seen)
-        return self._start
-
-    def _encode(self, pixels: Tensor, goals: Tensor, proprio: Tensor) -> tuple[Tensor, Tensor, Goal]:
-        agent, device = self._agent, self._model.device()
-        agent.reset(goals.cpu().numpy(), range(len(goals)))
-        assert agent._goal is not None
-        z = self._model.encode(pixels.to(device)[:, None])[:, 0]
-        places = self._model.place(z)
-        settled = agent._is_settled(z, places, agent._goal)
-        return places, proprio.to(device, torch.float32), replace(agent._goal, settled=settled)
+                pixels, goals, proprio = (part.cpu().numpy() for part in self._seen)
+                self._agent.reset(goals, range(len(goals)))
+                self._cost = self._agent.cost({"pixels": pixels, "proprio": proprio})
+        return self._cost
 
 
 def _look(info: Info) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from worldmodel.encoders import FrozenEncoder
 from worldmodel.ensemble import Ensemble
-from worldmodel.errors import BundleError
 from worldmodel.heads import InverseDynamics, ProprioHead
 from worldmodel.predictor import CompactPredictor
 from worldmodel.projector import CompactProjector, FeatureNorm, PlaceTracker
@@ -28,6 +27,8 @@ class ModelConfig:
     to see of what the arm acts on, and the arm itself. members: of the ensemble that predicts places.
     planning: default settings of the agent (horizon, initial_std, ...), chosen on validation goals.
     pool: side of the squares of encoder tokens that are averaged into one before anything else.
+    action_range: lows [A] and highs [A] of the logged actions, which the model knows as -1 and 1; None: they are that.
+    frame_skip: how many actions of the data, side by side, are one of the model's A-dimensional actions.
     """
 
     action_dim: int
@@ -42,11 +43,28 @@ class ModelConfig:
     predictor_blocks: int = 3
     planning: Mapping[str, Any] = field(default_factory=dict)
     pool: int = 1
+    action_range: Sequence[Sequence[float]] | None = None
+    frame_skip: int = 1
 
     @property
     def latent_dim(self) -> int:
         """D: place, doubt (one), scene and pose, in this order."""
         return self.place_dim + 1 + self.scene_dim + self.pose_dim
+
+    def normalise(self, actions: Tensor) -> Tensor:
+        """Actions [...,A] in the units of the data -> in the model's, where the data lie in [-1, 1]."""
+        if self.action_range is None:
+            return actions
+        low, high = actions.new_tensor(self.action_range).unbind()
+        half = (high - low) / 2.0
+        return (actions - (low + high) / 2.0) / torch.where(half > 0.0, half, 1.0)
+
+    def denormalise(self, actions: Tensor) -> Tensor:
+        """The inverse, kept within the range of the data; a number that never changed there does not change here."""
+        if self.action_range is None:
+            return actions
+        low, high = actions.new_tensor(self.action_range).unbind()
+        return ((low + high) / 2.0 + actions * (high - low) / 2.0).clamp(low, high)
 
 
 class WorldModel(nn.Module):
@@ -167,16 +185,14 @@ class WorldModel(nn.Module):
         return self._stacked[dtype][1]
 
     def agent(self, planner: str = "cem", **settings: Any) -> PlanningAgent:
-        """An agent that plans with this model; settings override the model's own planning defaults."""
+        """An agent that plans with this model; settings override the model's own planning defaults.
+
+        Raises ConfigError for a planner or a setting that does not exist.
+        """
         from worldmodel.agent import PlanningAgent
 
-        chosen = {**self.config.planning, **{key: value for key, value in settings.items() if value is not None}}
-        try:
-            return PlanningAgent(self, planner, **chosen)
-        except TypeError as error:
-            raise BundleError(
-                f"expected planning settings PlanningAgent knows, got {sorted(chosen)} ({error})"
-            ) from error
+        given = {key: value for key, value in settings.items() if value is not None}
+        return PlanningAgent(self, planner, **{**self.config.planning, **given})
 
     def device(self) -> torch.device:
         """Where the weights are."""

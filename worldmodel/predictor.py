@@ -38,7 +38,9 @@ class Kinematics(nn.Module):
         if int(inside.sum()) < actions.shape[1] + 1:
             inside = torch.ones_like(inside)
         for _ in range(2):
-            solution = torch.linalg.lstsq(actions[inside].double(), (following - proprio)[inside].double()).solution
+            moved = (following - proprio)[inside].double()
+            # Not the default, gelsy: it reads unset memory, and errs where an action never changes (torch #71222).
+            solution = torch.linalg.lstsq(actions[inside].double(), moved, driver="gelsd").solution
             error = (following - proprio - actions @ solution.float()).norm(dim=-1)
             inside = inside & (error <= error[inside].quantile(0.95))
         self.gain.copy_(solution.T.float())

@@ -72,5 +72,5 @@ class Agent(Protocol):
         ...
 
     def act(self, observations: Observations) -> np.ndarray:
-        """One decision for B episodes: float32 [B,A] in [-1, 1]."""
+        """One decision for B episodes: float32 [B,A] in the units of the environment, of ours [-1, 1]."""
         ...

@@ -16,7 +16,10 @@ from worldmodel.pretrain.run import pretrain
 from worldmodel.training.run import train
 
 FUNCTIONS = {"drive": drive, "collect": collect, "pretrain": pretrain, "train": train}
-COMPOSED = {"collect": {"task": "env_id", "randomize_visuals": "env_kwargs"}}
+COMPOSED = {
+    "collect": {"task": "env_id", "randomize_visuals": "env_kwargs"},
+    "train": {"validate_task": "drive", "validate_episodes": "drive"},
+}
 
 
 def keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -39,7 +39,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (["pretrain", "data={nan}"], "{nan}"),
         (["pretrain", "data={data},{absent}"], "{absent}"),
         (["train", "data={other}", "encoder={other}"], "{other}"),
-        (["train", "data={data}", "encoder={absent}"], "expected an encoder folder or a hub id"),
+        (["train", "data={data}", "encoder={absent}"], "expected an encoder folder, a hub id"),
         (["train", "data={data}", "encoder={other}"], "expected an encoder folder with config.json"),
     ],
 )

@@ -31,10 +31,11 @@ def often() -> None:
     """Checkpoints every few steps, for the rest of this process: the sizes of a toy, not a change of behaviour."""
     import worldmodel.pretrain.run as pretrain
     import worldmodel.training.run as train
+    import worldmodel.training.stages as stages
 
     pretrain.PretrainSettings = partial(pretrain.PretrainSettings, checkpoint_every=5)  # type: ignore[assignment,misc]
     train.TrainSettings = partial(train.TrainSettings, checkpoint_every=3)  # type: ignore[assignment,misc]
-    train.refine = partial(train.refine, checkpoint_every=3)
+    stages.refine = partial(stages.refine, checkpoint_every=3)
 
 
 def words(which: str, lab: Lab, out: Path) -> list[str]:

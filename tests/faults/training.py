@@ -132,18 +132,18 @@ def frozen_encoder(tally: Tally, lab: Lab) -> None:
     tally.holds(module.parameters_sha256(model.encoder) == before, "the encoder changed")
     tally.holds(not model.encoder.training, "the encoder is in training mode")
     tally.holds(all(p.grad is None and not p.requires_grad for p in model.encoder.parameters()), "it has gradients")
-    stages = module._stages
+    stages = module.run_stages
 
     def meddling(*arguments: Any) -> None:
         stages(*arguments)
         next(arguments[0].encoder.parameters()).data.add_(1e-3)
 
-    module._stages = meddling
+    module.run_stages = meddling
     words = toy.words("train", lab, lab.fresh("out"))
     from worldmodel.cli import run
 
     tally.refused("an encoder that learned", lambda: run(words, []), "expected a frozen encoder")
-    module._stages = stages
+    module.run_stages = stages
 
 
 def collapsed(tally: Tally, lab: Lab) -> None:

@@ -97,9 +97,11 @@ def test_joint_training_resumes_exactly(tmp_path: Path) -> None:
     assert equal(weights_of(whole.inverse), weights_of(resumed.inverse))
 
 
-def test_refining_trains_every_member_and_resumes_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_refining_trains_every_member_and_resumes_exactly(ema: float, tmp_path: Path) -> None:
     data, z = table(), torch.randn(120, 1, 2, generator=torch.Generator().manual_seed(0))
     settings = {"batch_size": 8, "learning_rate": 1e-3, "window": 3, "seed": 0, "device": CPU, "checkpoint_every": 20}
+    settings |= {"ema": ema}
     models = []
     for name in ("a", "b"):
         torch.manual_seed(0)

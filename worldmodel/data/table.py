@@ -15,6 +15,8 @@ from worldmodel.errors import DataError
 
 Array = NDArray[Any]
 
+FILLED = 0.95  # actions that go at least so far both ways, and nowhere further than 1, fill [-1, 1]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -53,3 +55,21 @@ class Table:
         same = self.episode[starts] == self.episode[last[inside]]
         found: Array = starts[same & np.isin(self.episode[starts], episodes)]
         return found
+
+
+def action_range(actions: Array, frame_skip: int = 1) -> list[list[float]] | None:
+    """Lows and highs of actions [N,A], for ModelConfig.action_range; None where all of them fill [-1, 1].
+
+    A range on both sides of zero is made symmetric: no action stays no action. The frame_skip actions that stand side
+    by side share their range.
+    """
+    single = actions.reshape(-1, actions.shape[1] // frame_skip)
+    low, high = single.min(axis=0), single.max(axis=0)
+    reach = np.maximum(-low, high)
+    reach = np.where((np.minimum(-low, high) >= FILLED) & (reach <= 1.0), 1.0, reach)
+    both = (low < 0.0) & (high > 0.0)
+    if bool((both & (reach == 1.0)).all()):
+        return None
+    found = np.stack([np.where(both, -reach, low), np.where(both, reach, high)])
+    ranges: list[list[float]] = np.tile(found, frame_skip).astype(np.float64).tolist()
+    return ranges

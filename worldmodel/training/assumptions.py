@@ -1,6 +1,6 @@
 """What training and planning take for granted about the robot's logs, and one line for each that looks otherwise.
 
-Legend: N rows of the table, A action dim, P proprioception dim.
+Legend: N rows of the table, P proprioception dim.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ SMALLEST, LARGEST = 0.01, 3.0  # [m] how far a robot's hand goes along one axis
 POSITION = re.compile(r"(^|[^a-z])(x|y|z|pos|position|px|py|pz)([^a-z]|$)")
 NAMELESS = re.compile(r"[a-z]*_?\d+")  # s0, state_1, 2: says nothing of what it is
 LEAST_EXPLAINED = 0.1  # of the motion, by the actions
-LEAST_ACTION, MOST_ACTION = 0.3, 1.05  # the largest action, where they fill the box [-1, 1]
 
 
 def doubts(table: Table, names: Sequence[str], place_dim: int) -> list[str]:
     """The notes to print; names: of the proprioception. place_dim: so many of its coordinates are the hand's place."""
-    notes = [_hand(table.proprio, names, place_dim), _motion(table), _box(table.actions)]
+    notes = [_hand(table.proprio, names, place_dim), _motion(table)]
     return [f"note: {note}" for note in notes if note]
 
 
@@ -60,15 +59,4 @@ def _motion(table: Table) -> str | None:
     return (
         f"actions are taken for steps of the pose, but explain {share:.0%} of its motion: absolute targets "
         "should be turned into differences"
-    )
-
-
-def _box(actions: Array) -> str | None:
-    """Planners search actions in [-1, 1] (agent.py)."""
-    largest = np.abs(actions).max(axis=0)
-    if largest.min() >= LEAST_ACTION and largest.max() <= MOST_ACTION:
-        return None
-    return (
-        f"planning searches actions in [-1, 1], but the largest of each dimension lie between {largest.min():.3g} "
-        f"and {largest.max():.3g}: scale actions to [-1, 1] before driving with this model"
     )

@@ -5,7 +5,6 @@ Legend: N rows of the table, B windows per step, T frames of a window, M encoder
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.data.table import Table
-from worldmodel.errors import TrainingError
 from worldmodel.model import WorldModel
 from worldmodel.predictor import CompactPredictor
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.decoder import FeatureTarget, SceneDecoder
+from worldmodel.training.descent import Average, descend
+from worldmodel.training.distributed import averaged, from_first, over_whole_batches, rank, share
 from worldmodel.training.losses import Weights, model_losses, weighted
 from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
 
@@ -75,48 +75,57 @@ def fit(
     folder: Path,
     device: torch.device,
     report: Callable[[dict[str, float]], None],
+    ema: float = 0.0,
 ) -> None:
-    """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a non-finite loss."""
+    """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a non-finite loss.
+
+    ema: decay of the average of the weights that the parts take in the end; 0 takes the last ones.
+    """
     starts = table.window_starts(settings.window + 1, table.split()[0])
-    target, decoder = _reconstruction(model, features)
-    shaper = _shaper(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        target, decoder = reconstruction(model, features)
+        shaper = new_shaper(model)
     parts = {"shaper": shaper, "target": target, "decoder": decoder}
     parts |= {name: model.trainable()[name] for name in ("projector", "proprio_head", "inverse")}
     for module in parts.values():
         module.to(device).train()
+    for module in parts.values():  # what only training needs begins at random
+        from_first(module.state_dict().values(), device)
     parameters = [parameter for module in parts.values() for parameter in module.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
-    state = load_checkpoint(folder, parts, optimizer)
+    average = Average(parts, ema)
+    state = load_checkpoint(folder, {**parts, **average.parts}, optimizer)
     first = 0 if state is None else int(state["step"])
-    bar = tqdm(total=settings.steps, initial=first, unit="step", desc="train", mininterval=1.0)
-    for step in range(first, settings.steps):
-        rng = step_rng(settings.seed, step)
-        rows = starts[rng.integers(0, len(starts), settings.batch_size)][:, None] + np.arange(settings.window + 1)
-        batch = [part.to(device) for part in read_windows(table, features, rows)]
-        set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
-        span = int(rng.integers(1, settings.window + 1))
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            terms = model_losses(model, shaper, decoder, target, batch[0], batch[1], batch[2], span)
-        loss = weighted(terms, weights)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"expected a finite loss, got {value} at step {step}: lower learning_rate")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-        optimizer.step()
-        bar.update()
-        if step % 50 == 0:
-            report({"step": step, "loss": value, **{name: float(term.detach()) for name, term in terms.items()}})
-            bar.set_postfix(loss=f"{value:.3f}")
-        if (step + 1) % settings.checkpoint_every == 0:
-            save_checkpoint(folder, step + 1, parts, optimizer, {})
-    bar.close()
+    with (
+        over_whole_batches(model.projector.norm),
+        tqdm(
+            total=settings.steps, initial=first, unit="step", desc="train", mininterval=1.0, disable=rank() > 0
+        ) as bar,
+    ):
+        for step in range(first, settings.steps):
+            rng = step_rng(settings.seed, step)
+            rows = starts[rng.integers(0, len(starts), settings.batch_size)][:, None] + np.arange(settings.window + 1)
+            batch = [part.to(device) for part in read_windows(table, features, share(rows))]
+            set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
+            span = int(rng.integers(1, settings.window + 1))
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                terms = model_losses(model, shaper, decoder, target, batch[0], batch[1], batch[2], span)
+            value = descend(weighted(terms, weights), optimizer, parameters, settings.clip_norm, step)
+            average.update()
+            bar.update()
+            if step % 50 == 0:
+                each = averaged(torch.stack([*terms.values()]).detach()).tolist()
+                report({"step": step, "loss": value, **dict(zip(terms, each, strict=True))})
+                bar.set_postfix(loss=f"{value:.3f}")
+            if (step + 1) % settings.checkpoint_every == 0 and rank() == 0:
+                save_checkpoint(folder, step + 1, {**parts, **average.parts}, optimizer, {})
+    average.finish()
     for module in parts.values():
         module.eval()
 
 
-def _shaper(model: WorldModel) -> CompactPredictor:
+def new_shaper(model: WorldModel) -> CompactPredictor:
     """The training-only dynamics of scene and pose: what cannot be predicted has no place in the latents."""
     config = model.config
     shaper = CompactPredictor(
@@ -131,7 +140,7 @@ def _shaper(model: WorldModel) -> CompactPredictor:
     return shaper
 
 
-def _reconstruction(model: WorldModel, features: Array) -> tuple[FeatureTarget, SceneDecoder]:
+def reconstruction(model: WorldModel, features: Array) -> tuple[FeatureTarget, SceneDecoder]:
     """The training-only decoder of the frozen features, and what it decodes."""
     rows = np.sort(np.random.default_rng(0).choice(len(features), min(2000, len(features)), replace=False))
     target = FeatureTarget(features.shape[2], min(REDUCED, features.shape[2]))

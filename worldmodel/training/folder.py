@@ -10,6 +10,7 @@ from worldmodel.errors import OutputError
 from worldmodel.storage import new_folder, write_json
 
 IDENTITY = "identity.json"
+CHECKPOINTS = "checkpoints"
 
 
 def resume_folder(folder: Path, identity: dict[str, Any], report: str) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from worldmodel.model import WorldModel
 from worldmodel.predictor import CompactPredictor
 from worldmodel.rollout import rollout
 from worldmodel.training.decoder import FeatureTarget, SceneDecoder
+from worldmodel.training.distributed import gathered
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,14 @@ def model_losses(
     path, _ = rollout(shaper, z[:, 0], proprio[:, 0], actions[:, :horizon])
     scene, pose = model.scene(latent)[..., 0, :], shaper.fourier(proprio)
     moved = actions[:, :horizon].unfold(1, span, 1).mean(dim=-1)
+    posed = model.pose_part(latent)[..., 0, :]
+    scenes, poses, standings = (gathered(part.flatten(0, 1)) for part in (scene, posed, pose))
     return {
         "rollout": (path.float() - z[:, 1:]).square().mean(),
         "reconstruction": (decoder(scene, pose).float() - target(features)).square().mean(),
-        "independence": dependence(scene.flatten(0, 1), pose.flatten(0, 1)),
-        "covariance": covariance_penalty(scene.flatten(0, 1)),
-        "pose_covariance": covariance_penalty(model.pose_part(latent)[..., 0, :].flatten(0, 1)),
+        "independence": dependence(scenes, standings),
+        "covariance": covariance_penalty(scenes),
+        "pose_covariance": covariance_penalty(poses),
         "temporal": (scene[:, 1:] - scene[:, :-1]).square().mean(),
         "inverse": (model.inverse(z[:, :-span], z[:, span:]).float() - moved).square().mean(),
         "proprio": ((model.decode_proprio(latent).float() - proprio) / model.proprio_head.std).square().mean(),

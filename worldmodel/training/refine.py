@@ -5,7 +5,6 @@ Legend: N rows of the table, B windows per step, T frames of a window, Q place d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -18,11 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.data.table import Table
-from worldmodel.errors import TrainingError
 from worldmodel.model import WorldModel
 from worldmodel.predictor import CompactPredictor
 from worldmodel.rollout import rollout
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
+from worldmodel.training.descent import Average, descend
+from worldmodel.training.distributed import rank, share
 from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
 
 Array = NDArray[Any]
@@ -53,49 +53,60 @@ def refine(
     device: torch.device,
     report: Callable[[dict[str, float]], None],
     checkpoint_every: int = 1000,
+    ema: float = 0.0,
 ) -> None:
     """Train every member in place on tracks [N,1,Q], each on its own draws; half of the windows are eventful ones.
 
     The first place of a window gets noise, as large as what the filter leaves of it when the model drives.
-
+    ema: decay of the average of the weights that the members take in the end; 0 takes the last ones.
     Resumes from the newest checkpoint in `folder`. Raises TrainingError for a loss that is not finite.
     """
     starts = table.window_starts(window + 1, table.split()[0])
     shares = eventful(places, starts, window + 1)
     members = [cast(CompactPredictor, member) for member in model.members]
     model.members.to(device).train()
-    optimizer = torch.optim.AdamW(model.members.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=1e-3)
-    state = load_checkpoint(folder, {"members": model.members}, optimizer)
+    parameters = list(model.members.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.98), weight_decay=1e-3)
+    average = Average({"members": model.members}, ema)
+    parts = {"members": model.members, **average.parts}
+    state = load_checkpoint(folder, parts, optimizer)
     first = 0 if state is None else int(state["step"])
-    proprio, actions = torch.from_numpy(table.proprio), torch.from_numpy(table.actions)
-    bar = tqdm(total=steps, initial=first, unit="step", desc="refine", mininterval=1.0)
+    bar = tqdm(total=steps, initial=first, unit="step", desc="refine", mininterval=1.0, disable=rank() > 0)
     for step in range(first, steps):
-        rng = step_rng(seed + 1, step)
-        losses = []
+        rng, losses = step_rng(seed + 1, step), []
         for member in members:
-            half = batch_size // 2
-            picked = np.searchsorted(shares, rng.random(half)).clip(0, len(starts) - 1)
-            picked = np.concatenate([picked, rng.integers(0, len(starts), batch_size - half)])
-            rows = torch.from_numpy(starts[picked][:, None] + np.arange(window + 1))
-            batch = [places[rows].to(device), proprio[rows[:, 0]].to(device), actions[rows[:, :-1]].to(device)]
-            noise = torch.from_numpy(rng.normal(size=batch[0][:, 0].shape).astype(np.float32)).to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16):
-                path, _ = rollout(member, batch[0][:, 0] + NOISE * noise, batch[1], batch[2])
-            losses.append(F.smooth_l1_loss(path.float(), batch[0][:, 1:], beta=LINEAR))
-        loss = torch.stack(losses).sum()
-        value = float(loss.detach()) / len(members)
-        if not math.isfinite(value):
-            raise TrainingError(f"expected a finite loss, got {value} at step {step}: lower learning_rate")
+            rows = starts[_pick(rng, shares, len(starts), batch_size)][:, None] + np.arange(window + 1)
+            noise = rng.normal(size=(batch_size, *places.shape[1:])).astype(np.float32)
+            losses.append(_member_loss(member, table, places, share(rows), share(noise), device))
         set_learning_rate(optimizer, warmup_cosine(step, steps, learning_rate))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.members.parameters(), 1.0)
-        optimizer.step()
+        value = descend(torch.stack(losses).sum(), optimizer, parameters, 1.0, step) / len(members)
+        average.update()
         bar.update()
         if step % 50 == 0:
             report({"step": step, "refine": value})
             bar.set_postfix(loss=f"{value:.4f}")
-        if (step + 1) % checkpoint_every == 0:
-            save_checkpoint(folder, step + 1, {"members": model.members}, optimizer, {})
+        if (step + 1) % checkpoint_every == 0 and rank() == 0:
+            save_checkpoint(folder, step + 1, parts, optimizer, {})
     bar.close()
+    average.finish()
     model.members.eval()
+
+
+def _pick(rng: np.random.Generator, shares: Array, windows: int, batch_size: int) -> Array:
+    """Which of the windows [batch_size]: half of them by their shares."""
+    half = batch_size // 2
+    eventful_ones = np.searchsorted(shares, rng.random(half)).clip(0, windows - 1)
+    return np.concatenate([eventful_ones, rng.integers(0, windows, batch_size - half)])
+
+
+def _member_loss(
+    member: CompactPredictor, table: Table, places: Tensor, rows: Array, noise: Array, device: torch.device
+) -> Tensor:
+    """Of one member's rollouts over the rows [B,T] of tracks [N,1,Q], from places with noise [B,1,Q]."""
+    wanted = places[torch.from_numpy(rows)].to(device)
+    proprio, actions = (
+        torch.from_numpy(part).to(device) for part in (table.proprio[rows[:, 0]], table.actions[rows[:, :-1]])
+    )
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        path, _ = rollout(member, wanted[:, 0] + NOISE * torch.from_numpy(noise).to(device), proprio, actions)
+    return F.smooth_l1_loss(path.float(), wanted[:, 1:], beta=LINEAR)

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,25 @@ from torch import nn
 from worldmodel.bundle import save
 from worldmodel.data.cache import encode_rows, load_features
 from worldmodel.data.load import Loaded, load_table
-from worldmodel.data.table import Table
+from worldmodel.data.table import Table, action_range
 from worldmodel.encoders import FrozenEncoder, load_encoder
 from worldmodel.errors import DataError, TrainingError
 from worldmodel.model import ModelConfig, WorldModel
-from worldmodel.pretrain.fit import Metrics
-from worldmodel.storage import write_json
+from worldmodel.storage import atomic_file, write_json
 from worldmodel.training.assumptions import doubts
 from worldmodel.training.card import model_card
 from worldmodel.training.device import choose_device
-from worldmodel.training.fit import TrainSettings, fit, fit_statistics
-from worldmodel.training.folder import resume_folder
+from worldmodel.training.distributed import first_alone, joined, rank, size
+from worldmodel.training.fit import TrainSettings
+from worldmodel.training.folder import CHECKPOINTS, resume_folder
 from worldmodel.training.losses import Weights
-from worldmodel.training.refine import refine
-from worldmodel.training.tracking import SPAN, TrackSettings, fit_tracker
-from worldmodel.training.validate import latents, validate
+from worldmodel.training.stages import REFINE_WINDOW, Stages, run_stages
+from worldmodel.training.tracking import SPAN, TrackSettings
+from worldmodel.training.validate import validate
 
 REPORT = "report.json"
 SPLIT = "split.json"
-CHECKPOINTS = "checkpoints"
 STATISTICS_ROWS = 3000
-REFINE_BATCH, REFINE_WINDOW = 256, 8
 
 
 def train(
@@ -63,63 +61,103 @@ def train(
     camera: str | None = None,
     frame_skip: int = 1,
     skip_bad_episodes: bool = False,
+    ema: float = 0.0,
+    tensorboard: bool = False,
+    drive: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Train projector, dynamics and read-outs on cached features of a frozen encoder; write the bundle to `out`/model.
 
     predictor: sizes (fields of ModelConfig). objective: weights of the losses. planning: the agent's defaults, shipped
-    with the model. camera, frame_skip, skip_bad_episodes: see `load_table`.
-    The same call again resumes. Returns the report that is written as report.json.
-    Raises DataError, EncoderError or TrainingError.
+    with the model. camera, frame_skip, skip_bad_episodes: see `load_table`. ema: decay of the average of the weights
+    that the model takes in the end; 0 takes the last ones. drive: takes the finished bundle's folder and measures how
+    well it plans; what it returns goes into the report and the card.
+    The same call again resumes. Under torchrun every process takes its share of each batch. Returns the report that is
+    written as report.json. Raises DataError, EncoderError, ConfigError or TrainingError.
     """
     settings = TrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, window=window)
     tracking = TrackSettings(steps=track_steps, rounds=track_rounds, learning_rate=learning_rate, seed=seed)
-    folder, chosen = Path(out), choose_device(device)
-    frozen = load_encoder(encoder)
-    loaded = load_table(list(data), camera=camera, frame_skip=frame_skip, skip_bad_episodes=skip_bad_episodes)
-    table, data_sha256 = loaded.table, loaded.sha256
-    _require_windows(table, window, data)
-    predictor = {**predictor, "place_dim": min(predictor["place_dim"], table.proprio.shape[1])}
-    fingerprint = parameters_sha256(frozen)
-    identity = {
-        "settings": {**dataclasses.asdict(settings), "refine_steps": refine_steps},
-        "tracking": dataclasses.asdict(tracking),
-        "predictor": dict(predictor),
-        "objective": dict(objective),
-        "encoder_sha256": fingerprint,
-        "data_sha256": data_sha256,
-    }
-    finished = resume_folder(folder, identity, REPORT)
-    if finished is not None:
-        return finished
-    loaded.store_split(folder / SPLIT)
-    model = _new_model(frozen, loaded, {**predictor, "planning": dict(planning)}, name, seed)
-    cache = Path(data[0]).resolve().parent / ".cache"
-    features = cached_features(model, table, cache, fingerprint, data_sha256, chosen)
-    fit_statistics(model, table, table.split()[0])
-    _stages(model, table, features, (settings, tracking, refine_steps), Weights(**objective), folder, chosen)
+    stages, folder = Stages(settings, tracking, refine_steps, Weights(**objective), ema, tensorboard), Path(out)
+    with joined(choose_device(device)) as chosen:
+        with first_alone():
+            frozen = load_encoder(encoder)
+            fingerprint = parameters_sha256(frozen)
+            loaded = load_table(list(data), camera=camera, frame_skip=frame_skip, skip_bad_episodes=skip_bad_episodes)
+            _require_windows(loaded.table, window, data)
+            sizes = {**predictor, "place_dim": min(predictor["place_dim"], loaded.table.proprio.shape[1])}
+            identity = stages.identity(sizes, fingerprint, loaded.sha256)
+            report = resume_folder(folder, identity, REPORT)
+            if report is None:
+                loaded.store_split(folder / SPLIT)
+                model = _new_model(frozen, loaded, {**sizes, "planning": dict(planning)}, frame_skip, name, seed)
+                table = _normalised(loaded.table, model.config)
+                cache = Path(data[0]).resolve().parent / ".cache"
+                features = cached_features(model, table, cache, fingerprint, loaded.sha256, chosen)
+        if report is None:
+            run_stages(model, table, features, stages, folder, chosen)
+            _require_frozen(frozen, fingerprint)
+            selected = {"camera": camera, "frame_skip": frame_skip, "data": loaded.about(), "machine": machine(chosen)}
+            with first_alone():
+                report = _finish(model, table, features, {**identity, **selected}, folder, data)
+        return report if drive is None else _driven(report, folder, drive)
+
+
+def _require_frozen(frozen: FrozenEncoder, fingerprint: str) -> None:
     if parameters_sha256(frozen) != fingerprint:
         raise TrainingError("expected a frozen encoder, got one whose weights changed in training: report this")
-    selected = {"camera": camera, "frame_skip": frame_skip, "data": loaded.about()}
-    report = {**identity, **selected, "validation": validate(model, table, features), "machine": machine(chosen)}
-    return _finish(model, report, folder, data)
 
 
-def _new_model(frozen: FrozenEncoder, loaded: Loaded, sizes: Mapping[str, Any], name: str, seed: int) -> WorldModel:
+def _new_model(
+    frozen: FrozenEncoder, loaded: Loaded, sizes: Mapping[str, Any], frame_skip: int, name: str, seed: int
+) -> WorldModel:
     """A model with the dimensions of the data; says what in the data is not as training takes it for granted."""
-    config = ModelConfig(loaded.table.actions.shape[1], loaded.table.proprio.shape[1], **sizes)
-    for note in doubts(loaded.table, loaded.proprio_names, config.place_dim):
+    table = loaded.table
+    known = np.isin(table.episode, table.split()[0])
+    units: dict[str, Any] = {
+        "action_range": action_range(table.actions[known], frame_skip),
+        "frame_skip": frame_skip,
+    }
+    config = ModelConfig(table.actions.shape[1], table.proprio.shape[1], **units, **sizes)
+    for note in doubts(table, loaded.proprio_names, config.place_dim):
         print(note)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return WorldModel(frozen, config, name=name)
 
 
-def _finish(model: WorldModel, report: dict[str, Any], folder: Path, data: Sequence[str]) -> dict[str, Any]:
-    """Write the bundle, then the report that says that the run is complete."""
-    print(json.dumps(report["validation"], indent=2))
-    report["model_sha256"] = save(model, folder / "model", model_card(model.name, report, list(data)))
-    write_json(folder / REPORT, report)
-    shutil.rmtree(folder / CHECKPOINTS)
+def _normalised(table: Table, config: ModelConfig) -> Table:
+    """The same with actions in the units of the model."""
+    return dataclasses.replace(table, actions=config.normalise(torch.from_numpy(table.actions)).numpy())
+
+
+def _finish(
+    model: WorldModel,
+    table: Table,
+    features: np.ndarray[Any, Any],
+    about: Mapping[str, Any],
+    folder: Path,
+    data: Sequence[str],
+) -> dict[str, Any]:
+    """Write the bundle, then the report that says that the run is complete; of several processes the first one does."""
+    if rank() == 0:
+        report = {**about, "validation": validate(model, table, features)}
+        print(json.dumps(report["validation"], indent=2))
+        names = [Path(path).name for path in data]
+        report["model"] = {"name": model.name, "data": names}
+        shutil.rmtree(folder / "model", ignore_errors=True)  # of a run that was killed before its report
+        report["model_sha256"] = save(model, folder / "model", model_card(report))
+        write_json(folder / REPORT, report)
+        shutil.rmtree(folder / CHECKPOINTS)
+    written: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    return written
+
+
+def _driven(report: dict[str, Any], folder: Path, drive: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+    """Add to the report and the card how well the finished model plans, unless that is known."""
+    if rank() == 0 and "planning" not in report:
+        report["planning"] = dict(drive(folder / "model"))
+        with atomic_file(folder / "model" / "README.md") as temporary:
+            temporary.write_text(model_card(report), encoding="utf-8")
+        write_json(folder / REPORT, report)
     return report
 
 
@@ -134,44 +172,6 @@ def _require_windows(table: Table, window: int, data: Sequence[str]) -> None:
         raise DataError(f"expected training episodes of at least {least} frames, got {got}: {mend}")
     if (lengths < least).any():
         print(f"{(lengths < least).sum()} of {len(lengths)} training episodes have fewer than {least} frames")
-
-
-def _stages(
-    model: WorldModel,
-    table: Table,
-    features: np.ndarray[Any, Any],
-    settings: tuple[TrainSettings, TrackSettings, int],
-    weights: Weights,
-    folder: Path,
-    device: torch.device,
-) -> None:
-    """What changes besides the arm; where the object is; how it moves."""
-    joint, tracking, refine_steps = settings
-    stages = [folder / CHECKPOINTS / name for name in ("joint", "track", "refine")]
-    done = []
-    for stage in stages:
-        stage.mkdir(parents=True, exist_ok=True)
-        done.append(max((int(path.name[5:]) for path in stage.glob("step-????????")), default=0))
-    fit(model, table, features, joint, weights, stages[0], device, Metrics(folder / "joint.jsonl", done[0]))
-    model.to("cpu")
-    scene = model.scene(latents(model, table, features, np.arange(len(table))))
-    seen = Metrics(folder / "track.jsonl", done[1] * tracking.steps)
-    places = fit_tracker(model.tracker, table, features, scene, tracking, stages[1], device, seen)
-    model.to("cpu")
-    refine(
-        model,
-        table,
-        places,
-        steps=refine_steps,
-        batch_size=REFINE_BATCH,
-        learning_rate=joint.learning_rate,
-        window=REFINE_WINDOW,
-        seed=joint.seed,
-        folder=stages[2],
-        device=device,
-        report=Metrics(folder / "refine.jsonl", done[2]),
-    )
-    model.to("cpu")
 
 
 def cached_features(
@@ -204,6 +204,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """Where it was trained."""
     return {
         "device": str(device),
+        "processes": size(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,

@@ -1,0 +1,102 @@
+"""The three stages of training, in their order: what changes besides the arm, where the object is, how it moves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worldmodel.data.table import Table
+from worldmodel.model import WorldModel
+from worldmodel.training.distributed import from_first, rank
+from worldmodel.training.fit import TrainSettings, fit, fit_statistics
+from worldmodel.training.folder import CHECKPOINTS
+from worldmodel.training.losses import Weights
+from worldmodel.training.metrics import Report, recorder, require_tensorboard
+from worldmodel.training.refine import refine
+from worldmodel.training.tracking import TrackSettings, fit_tracker
+from worldmodel.training.validate import latents
+
+REFINE_BATCH, REFINE_WINDOW = 256, 8
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The settings of all three. ema: decay of the weights' average, 0 for none. tensorboard: write its files, too.
+
+    Raises ConfigError where tensorboard is wanted and not installed.
+    """
+
+    joint: TrainSettings
+    tracking: TrackSettings
+    refine_steps: int
+    weights: Weights
+    ema: float = 0.0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tensorboard:
+            require_tensorboard()
+
+    def identity(self, sizes: Mapping[str, Any], encoder_sha256: str, data_sha256: str) -> dict[str, Any]:
+        """What makes a run another run."""
+        average = {"ema": self.ema} if self.ema else {}
+        return {
+            "settings": {**dataclasses.asdict(self.joint), "refine_steps": self.refine_steps, **average},
+            "tracking": dataclasses.asdict(self.tracking),
+            "predictor": dict(sizes),
+            "objective": dataclasses.asdict(self.weights),
+            "encoder_sha256": encoder_sha256,
+            "data_sha256": data_sha256,
+        }
+
+
+def run_stages(
+    model: WorldModel, table: Table, features: NDArray[Any], stages: Stages, folder: Path, device: torch.device
+) -> None:
+    """Train in place, each stage resuming from its newest checkpoint; the model ends on the CPU.
+
+    table: with actions in the model's units. features: normalised, [N,M,F].
+    """
+    joint, tracking = stages.joint, stages.tracking
+
+    def begin(name: str, steps: int = 1) -> tuple[Path, Report]:
+        """The folder of a stage's checkpoints, and where its numbers go; steps: of the optimiser per checkpoint."""
+        place = folder / CHECKPOINTS / name
+        place.mkdir(parents=True, exist_ok=True)
+        done = max((int(path.name[5:]) for path in place.glob("step-????????")), default=0)
+        return place, recorder(folder, name, done * steps, stages.tensorboard)
+
+    fit_statistics(model, table, table.split()[0])
+    place, report = begin("joint")
+    fit(model, table, features, joint, stages.weights, place, device, report, stages.ema)
+    model.to("cpu")
+    places = torch.empty(len(table), 1, model.config.place_dim)
+    if rank() == 0:
+        scene = model.scene(latents(model, table, features, np.arange(len(table))))
+        place, report = begin("track", tracking.steps)
+        places = fit_tracker(model.tracker, table, features, scene, tracking, place, device, report)
+        model.to("cpu")
+    from_first([*model.tracker.state_dict().values(), places], device)
+    place, report = begin("refine")
+    refine(
+        model,
+        table,
+        places,
+        steps=stages.refine_steps,
+        batch_size=REFINE_BATCH,
+        learning_rate=joint.learning_rate,
+        window=REFINE_WINDOW,
+        seed=joint.seed,
+        folder=place,
+        device=device,
+        report=report,
+        ema=stages.ema,
+    )
+    model.to("cpu")
