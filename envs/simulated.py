@@ -18,6 +18,19 @@ from envs.visuals import Visuals
 Array = NDArray[Any]
 
 
+def empty_scene(name: str, timestep: float) -> mujoco.MjSpec:
+    """A scene without anything in it, with the solver and the soft light of all tasks. timestep: [s]."""
+    scene = mujoco.MjSpec()
+    scene.modelname = name
+    scene.option.timestep = timestep
+    scene.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    scene.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    scene.visual.headlight.ambient = [0.35] * 3
+    scene.visual.headlight.diffuse = [0.35] * 3
+    scene.visual.headlight.specular = [0.0] * 3
+    return scene
+
+
 class SimulatedEnv(GoalEnv):
     """A goal task in one simulated world. Subclasses build the model and make the spaces."""
 

@@ -87,7 +87,7 @@ class PlanningAgent:
     ) -> None:
         if planner not in PLANNERS:
             raise ConfigError(f"expected planner to be one of {', '.join(PLANNERS)}, got {planner!r}")
-        _require_known(planner, settings)
+        require_known(planner, settings)
         self._model, self._horizon, self._std, self._seed = model, horizon, initial_std, seed
         self._planner = partial(PLANNERS[planner], **settings)
         self._energy = GoalEnergy(
@@ -122,8 +122,7 @@ class PlanningAgent:
         self._goal = Goal(z, self._model.decode_proprio(z), self._model.locate(self._model.place(z)), nothing)
         self._belief, self._alike, self._previous, self.decision = Belief(), None, None, Decision()
         self._last, self._waiting = self._still.expand(len(z), -1), []
-        entropy = np.random.SeedSequence([self._seed, *(int(seed) for seed in seeds)])
-        self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        self._generator.manual_seed(stream(self._seed, *seeds))
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:
@@ -244,7 +243,13 @@ class PlanningAgent:
         return torch.stack(found, dim=1)
 
 
-def _require_known(planner: str, settings: Iterable[str]) -> None:
+def stream(*seeds: int) -> int:
+    """The seed of a planner's generator for these seeds, its own and the episodes': far apart for neighbours."""
+    entropy = np.random.SeedSequence([int(seed) for seed in seeds])
+    return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def require_known(planner: str, settings: Iterable[str]) -> None:
     """Raise ConfigError for a setting that the planner does not have, or that is not for the user to give."""
     parameters = inspect.signature(PLANNERS[planner]).parameters.values()
     known = sorted({item.name for item in parameters if item.kind is item.KEYWORD_ONLY} - {"candidates"})

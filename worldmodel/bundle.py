@@ -19,7 +19,7 @@ from worldmodel.errors import BundleError, EncoderError
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.storage import atomic_dir, sha256_file, write_json
 from worldmodel.vjepa2_ac import VJEPA2AC
-from worldmodel.weights import fill
+from worldmodel.weights import fill, gather
 
 FORMAT = "worldmodel/1"
 MODELS = Path(__file__).parent / "models"
@@ -36,14 +36,7 @@ def shipped_models() -> list[str]:
 
 def save(model: WorldModel, folder: Path, card: str) -> str:
     """Write the bundle atomically and return its sha256. Raises BundleError for weights that are not finite."""
-    tensors = {
-        f"{part}.{key}": value.detach().cpu().contiguous().clone()
-        for part, module in model.trainable().items()
-        for key, value in module.state_dict().items()
-    }
-    for key, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise BundleError(f"expected finite weights, got NaN or infinity in {key}: the training diverged")
+    tensors = gather(model.trainable())
     with atomic_dir(folder) as temporary:
         write_json(temporary / CONFIG, {"format": FORMAT, "name": model.name, "model": asdict(model.config)})
         moves = {key: value for key, value in tensors.items() if key.startswith("members.")}

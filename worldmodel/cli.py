@@ -121,7 +121,9 @@ def convert(settings: Settings, config: str) -> None:
 
     given = {key: value for key, value in settings.items() if key != "format"}
     if settings["format"] != "vjepa2_ac":
-        raise ConfigError(f"expected vjepa2_ac for 'format' of convert, got {settings['format']!r}")
+        raise ConfigError(
+            f"expected vjepa2_ac for 'format' of convert, got {settings['format']!r}: there is no other yet"
+        )
     done = convert_vjepa2_ac(**given)
     say(f"{settings['out']}: V-JEPA 2-AC, {done['label']} weights, encoder: {done['encoder']}")
     if done["encoder_matches"] is not True:

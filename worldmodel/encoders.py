@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def normalise_pixels(frames: Tensor, size: int) -> Tensor:
     return (pixels - mean) / std
 
 
-class FrozenEncoder(nn.Module):
+class FrozenEncoder(nn.Module, ABC):
     """Pictures in, a square grid of patch tokens out; every frame is encoded alone.
 
     image_size: side of the pictures that the model sees [px]; others are resized to it. pool: side of the squares of
@@ -73,9 +74,9 @@ class FrozenEncoder(nn.Module):
             hidden = F.avg_pool2d(squares, self.pool).flatten(2).transpose(1, 2)
         return hidden.reshape(batch, time, self.tokens, self.width)
 
+    @abstractmethod
     def _patches(self, pixels: Tensor) -> Tensor:
         """float32 [n,3,S,S] -> [n,grid*grid,F], row by row."""
-        raise NotImplementedError
 
     def pooled(self, pool: int) -> FrozenEncoder:
         """The same encoder, weights shared, with another pool. Raises EncoderError for one that does not divide."""

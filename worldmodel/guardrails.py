@@ -44,9 +44,11 @@ class Guardrails:
         for name, length, regions in wanted:
             for region in regions:
                 if len(region) != length or not all(isinstance(value, int | float) for value in region):
-                    raise ConfigError(f"expected {length} numbers for each of guardrails.{name}, got {list(region)}")
+                    raise ConfigError(
+                        f"expected {length} numbers for each of guardrails.{name}, got {list(region)}: give metres"
+                    )
                 if length == 6 and any(low >= high for low, high in zip(region[:3], region[3:], strict=True)):
-                    raise ConfigError(f"expected guardrails.{name} as lows, then highs, got {list(region)}")
+                    raise ConfigError(f"expected guardrails.{name} as lows, then highs, got {list(region)}: swap them")
 
     def slowed(self, actions: Tensor, last: Tensor, gain: Tensor) -> Tensor:
         """The candidates [B,K,H,A] nearest to the given ones, step by step, that keep the limits of speed and rate.

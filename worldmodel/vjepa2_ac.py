@@ -5,7 +5,6 @@ Legend: worldmodel/types.py. A = P = 7: poses and actions are written as worldmo
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from planners import ActionBox, Proposal
 from worldmodel.actions import integrate_pose
-from worldmodel.agent import PLANNERS
+from worldmodel.agent import PLANNERS, require_known, stream
 from worldmodel.encoders import FrozenEncoder
 from worldmodel.energy import latent_distance
 from worldmodel.errors import BundleError, ConfigError, WorldModelError
@@ -104,10 +103,7 @@ class VJEPA2ACAgent:
                 "expected horizon and chunk >= 1, max_step in (0,1] m and max_gripper in [0,1], got "
                 f"{horizon}, {chunk}, {max_step} and {max_gripper}: correct the one that is out of range"
             )
-        try:
-            inspect.signature(PLANNERS[planner]).bind_partial(**settings)
-        except TypeError as error:
-            raise ConfigError(f"expected settings of {planner}, got {sorted(settings)}: {error}") from error
+        require_known(planner, settings)
         self._model, self._horizon, self._std = model, horizon, initial_std
         self._threshold, self._chunk, self._seed = threshold, chunk, seed
         self._planner = partial(PLANNERS[planner], **settings)
@@ -121,8 +117,7 @@ class VJEPA2ACAgent:
     def reset(self, goals: np.ndarray, seeds: Sequence[int]) -> None:
         """Begin B episodes: goals uint8 [B,S,S,3]."""
         self._goal, self.decision = self._encode(goals), Decision()
-        entropy = np.random.SeedSequence([self._seed, *(int(seed) for seed in seeds)])
-        self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        self._generator.manual_seed(stream(self._seed, *seeds))
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Tensors from a file into a module: the same names, shapes and precision, all finite, or a line that says what not."""
+"""Tensors of modules to a file, and from a file into a module of the same names, shapes and precision, all finite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from worldmodel.errors import WorldModelError
+from worldmodel.errors import BundleError, WorldModelError
+
+
+def gather(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """All tensors of named parts, copied to the CPU, by dotted names. Raises BundleError for one that is not finite."""
+    tensors = {
+        f"{part}.{key}": value.detach().cpu().contiguous().clone()
+        for part, module in parts.items()
+        for key, value in module.state_dict().items()
+    }
+    for key, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise BundleError(f"expected finite weights, got NaN or infinity in {key}: the training diverged")
+    return tensors
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str, error: type[WorldModelError]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.episode import MakeEnv
 from planners import ActionBox, Diagnostics, Plan, Proposal, shift, shift_actions
+from worldmodel.agent import stream
 from worldmodel.types import Decision, Observations
 
 MIRROR_TOLERANCE = 1e-5  # [m] a copy further away than this is not a copy
@@ -87,9 +88,7 @@ class OracleAgent:
             self._mirrors.append(_Mirror(self._make_env))
         for mirror, seed in zip(self._mirrors, seeds, strict=False):
             mirror.reset(seed)
-        # Any mixing will do: one stream per (seed, episode seed), far apart for neighbours.
-        streams = [np.random.SeedSequence([self._seed, seed]).generate_state(1, np.uint64)[0] for seed in seeds]
-        self._generators = [torch.Generator().manual_seed(int(stream >> np.uint64(1))) for stream in streams]
+        self._generators = [torch.Generator().manual_seed(stream(self._seed, seed)) for seed in seeds]
         self._plans = [None] * len(seeds)
         self.decision = Decision()
 

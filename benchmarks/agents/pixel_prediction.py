@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from planners import ActionBox, Plan, Proposal, shift, shift_actions
+from worldmodel.agent import stream
 from worldmodel.baselines.pixels import PixelPredictor
 from worldmodel.errors import WorldModelError
 from worldmodel.types import Decision, Observations
@@ -47,8 +48,7 @@ class PixelPredictionAgent:
     def reset(self, goals: np.ndarray, seeds: Sequence[int]) -> None:
         """Begin B episodes: goals uint8 [B,S,S,3]. Forgets the last plan."""
         self._goals, self._previous, self.decision = self._model.encode(torch.from_numpy(goals)), None, Decision()
-        entropy = np.random.SeedSequence([self._seed, *(int(seed) for seed in seeds)])
-        self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        self._generator.manual_seed(stream(self._seed, *seeds))
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:

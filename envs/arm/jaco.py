@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import mujoco
@@ -19,6 +20,7 @@ Array = NDArray[Any]
 
 FINGERS_OPEN, FINGERS_CLOSED = 0.2, 1.3  # [rad]
 GRIP = 0.4  # [rad] the fingers close by this much per decision at action 1.0
+ATTEMPTS = 400  # to reach a goal by a script
 CLEARANCE = 0.025  # [m] along the longest axis, from a box to keep out of to start and goal
 
 
@@ -123,6 +125,23 @@ class JacoEnv(SimulatedEnv):
         data.qvel[:] = 0.0
         data.ctrl[self._motors] = self._joints
         self._physics.forward()
+
+    def _find_goal(self, look_seed: int, attempt: Callable[[], Array | None], where: Callable[[], Array]) -> None:
+        """Repeat `attempt`, a script that returns its start state if it brought the world to a goal; go back there.
+
+        where: the goal position(s) [...,3] [m] of the world as it is then. Raises SceneError.
+        """
+        self._visuals.restore()  # goals are chosen in the standard look, so that looks never change them
+        for _ in range(ATTEMPTS):
+            start = attempt()
+            if start is not None:
+                self._goal_position = where()
+                self._draw_look(look_seed)
+                self._goal = self.render_size(self.image_size)
+                self.set_state(start)
+                self._forbid(np.atleast_2d(self._goal_position)[0])
+                return
+        raise SceneError(f"expected a reachable goal within {ATTEMPTS} attempts, got none: use another seed")
 
     def keep_out(self) -> Array | None:
         return self._forbidden.astype(np.float32) if self._side > 0.0 else None

@@ -14,7 +14,7 @@ from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW
 from envs.arm.exploration import GRASP, LIFTED, OVER, Carry, fumble, meddle, roam
 from envs.arm.jaco import FINGERS_CLOSED, FINGERS_OPEN, JacoEnv
 from envs.arm.scene import CUP_HALF, PLATFORM, PLATFORM_HALF, PLATFORM_TOP, add_cup, balance_fingers
-from envs.errors import PhysicsDiverged, SceneError
+from envs.errors import PhysicsDiverged
 from envs.exploration import Mixture, OrnsteinUhlenbeck
 from envs.goal_env import Policy
 
@@ -30,7 +30,6 @@ HOLDING, EMPTY = 0.7, 0.8  # [rad] angles of fingers around a cup, and of finger
 CLEAR = 0.02  # [m] height at which the cup is to pass over the platform
 VISIBLE = 0.008  # share of the picture the cup must fill in a goal image
 APART = 0.10  # [m] the hand starts at least this far from where the cup goes
-ATTEMPTS = 100
 
 
 class JacoPlace(JacoEnv):
@@ -89,20 +88,15 @@ class JacoPlace(JacoEnv):
                 self._place_arm(np.clip(around, WORKSPACE_LOW, WORKSPACE_HIGH), FINGERS_OPEN)
             self._forbid(None)
             return
-        self._visuals.restore()  # goals are chosen in the standard look, so that looks never change them
-        for _ in range(ATTEMPTS):
+
+        def attempt() -> Array | None:
             on_platform = bool(rng.random() < 0.5)
             cup, goal = self._draw_place(rng, on_platform), self._draw_place(rng, not on_platform)
             self._start(rng, cup, goal)
             start = self.get_state()
-            if self._scripted_place(rng, goal) and self._is_goal(goal):
-                self._goal_position = self.cup()
-                self._draw_look(look_seed)
-                self._goal = self.render_size(self.image_size)
-                self.set_state(start)
-                self._forbid(self._goal_position)
-                return
-        raise SceneError(f"expected a reachable goal within {ATTEMPTS} attempts, got none: use another seed")
+            return start if self._scripted_place(rng, goal) and self._is_goal(goal) else None
+
+        self._find_goal(look_seed, attempt, self.cup)
 
     def _scripted_place(self, rng: np.random.Generator, goal: Array) -> bool:
         carry = Carry(rng, self.pinch, self.cup, lambda: goal, sure=True)

@@ -13,7 +13,7 @@ from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW
 from envs.arm.exploration import CLEAR, Push, meddle, roam
 from envs.arm.jaco import JacoEnv
 from envs.arm.scene import CUBE_HALF, add_cube
-from envs.errors import PhysicsDiverged, SceneError
+from envs.errors import PhysicsDiverged
 from envs.exploration import Mixture, OrnsteinUhlenbeck
 from envs.goal_env import Policy
 
@@ -22,7 +22,6 @@ Array = NDArray[Any]
 CUBE_LOW, CUBE_HIGH = np.array([-0.14, 0.05]), np.array([0.14, 0.21])  # [m] where starts and goals lie
 NEAREST, FARTHEST = 0.06, 0.20  # [m] from the cube's start to its goal
 VISIBLE = 0.008  # share of the picture the cube must fill in a goal image: about half a cube that nothing hides
-ATTEMPTS = 400
 APPROACH = 0.10  # weight of the hand's distance to the cube in the oracle's cost: without it a far hand sees no slope
 
 
@@ -69,18 +68,13 @@ class JacoPush(JacoEnv):
                 self._place_arm(np.clip(near, WORKSPACE_LOW, WORKSPACE_HIGH))
             self._forbid(None)
             return
-        self._visuals.restore()  # goals are chosen in the standard look, so that looks never change them
-        for _ in range(ATTEMPTS):
+
+        def attempt() -> Array | None:
             self._start(rng, CUBE_LOW, CUBE_HIGH)
             start, before = self.get_state(), self.cube()
-            if self._scripted_push(rng) and self._is_goal(before):
-                self._goal_position = self.cube()
-                self._draw_look(look_seed)
-                self._goal = self.render_size(self.image_size)
-                self.set_state(start)
-                self._forbid(self._goal_position)
-                return
-        raise SceneError(f"expected a reachable goal within {ATTEMPTS} attempts, got none: use another seed")
+            return start if self._scripted_push(rng) and self._is_goal(before) else None
+
+        self._find_goal(look_seed, attempt, self.cube)
 
     def _scripted_push(self, rng: np.random.Generator) -> bool:
         heading, length = rng.uniform(-np.pi, np.pi), rng.uniform(NEAREST, FARTHEST + 0.04)

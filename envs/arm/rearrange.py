@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW
 from envs.arm.exploration import CLEAR, STANDOFF, Push, meddle, roam
-from envs.arm.jaco import JacoEnv
+from envs.arm.jaco import ATTEMPTS, JacoEnv
 from envs.arm.push import CUBE_HIGH, CUBE_LOW, FARTHEST, NEAREST, VISIBLE
 from envs.arm.scene import CUBE_HALF, add_cube
-from envs.errors import PhysicsDiverged, SceneError
+from envs.errors import PhysicsDiverged
 from envs.exploration import Mixture, OrnsteinUhlenbeck, Reading
 from envs.goal_env import Policy
 
@@ -23,7 +23,6 @@ Array = NDArray[Any]
 
 CUBES = {"cube_red": (0.80, 0.16, 0.14, 1.0), "cube_blue": (0.13, 0.30, 0.78, 1.0)}
 APART = 0.11  # [m] least distance of the cubes' centres at the start and at the goal
-ATTEMPTS = 400
 ASIDE = 0.02  # [m] by how much a scripted push may miss its end
 TRIES = 5  # pushes of a cube that are tried before another start is
 PUSH = 25  # decisions a scripted push may take
@@ -76,18 +75,14 @@ class JacoRearrange(JacoEnv):
             self._start(rng, margin=0.03)
             self._forbid(None)
             return
-        self._visuals.restore()  # goals are chosen in the standard look, so that looks never change them
-        for _ in range(ATTEMPTS):
+
+        def attempt() -> Array | None:
             self._start(rng, margin=0.0)
             start, before = self.get_state(), self.cubes()
-            if all(self._move(rng, name) for name in rng.permutation(list(CUBES))) and self._is_goal(before):
-                self._goal_position = self.cubes()
-                self._draw_look(look_seed)
-                self._goal = self.render_size(self.image_size)
-                self.set_state(start)
-                self._forbid(self._goal_position[0])
-                return
-        raise SceneError(f"expected a reachable goal within {ATTEMPTS} attempts, got none: use another seed")
+            moved = all(self._move(rng, name) for name in rng.permutation(list(CUBES)))
+            return start if moved and self._is_goal(before) else None
+
+        self._find_goal(look_seed, attempt, self.cubes)
 
     def _move(self, rng: np.random.Generator, name: str) -> bool:
         """Push one cube, from where the hand is, until a push takes it to a place where a goal may be."""

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from envs.errors import SceneError
+from envs.simulated import empty_scene
 
 TIMESTEP = 0.005  # [s]
 BASE = (0.0, -0.34, 0.0)  # [m] the arm stands at the back edge of the table
@@ -135,14 +136,7 @@ def balance_fingers(scene: mujoco.MjSpec) -> None:
 
 def build_model(add_objects: Callable[[mujoco.MjSpec], None] | None = None) -> mujoco.MjModel:
     """Compile the scene with the arm, the table, the camera and whatever `add_objects` puts on the table."""
-    scene = mujoco.MjSpec()
-    scene.modelname = "jaco_table"
-    scene.option.timestep = TIMESTEP
-    scene.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    scene.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    scene.visual.headlight.ambient = [0.35] * 3
-    scene.visual.headlight.diffuse = [0.35] * 3
-    scene.visual.headlight.specular = [0.0] * 3
+    scene = empty_scene("jaco_table", TIMESTEP)
     frame = scene.worldbody.add_frame(pos=list(BASE))
     scene.attach(_robot(), frame=frame, prefix="")
     _prepare_robot(scene)

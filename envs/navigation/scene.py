@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mujoco
 
+from envs.simulated import empty_scene
+
 TIMESTEP = 0.005  # [s]
 CAMERA = "above"
 HALF = 1.2  # [m] the rooms together are a square of twice this side
@@ -60,14 +62,7 @@ def _add_robot(scene: mujoco.MjSpec) -> None:
 
 def build_model() -> mujoco.MjModel:
     """Compile the scene."""
-    scene = mujoco.MjSpec()
-    scene.modelname = "two_rooms"
-    scene.option.timestep = TIMESTEP
-    scene.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    scene.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    scene.visual.headlight.ambient = [0.35] * 3
-    scene.visual.headlight.diffuse = [0.35] * 3
-    scene.visual.headlight.specular = [0.0] * 3
+    scene = empty_scene("two_rooms", TIMESTEP)
     _add_rooms(scene)
     _add_robot(scene)
     world = scene.worldbody

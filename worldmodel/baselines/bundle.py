@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 
 from worldmodel.baselines.pixels import PixelConfig, PixelPredictor
@@ -16,7 +15,7 @@ from worldmodel.bundle import CONFIG, ENCODER, MANIFEST, WEIGHTS, fingerprint, r
 from worldmodel.encoders import load_encoder
 from worldmodel.errors import BundleError, EncoderError
 from worldmodel.storage import atomic_dir, sha256_file, write_json
-from worldmodel.weights import fill
+from worldmodel.weights import fill, gather
 
 FORMAT = "worldmodel-baseline/1"
 KINDS = ("behaviour_cloning", "inverse_dynamics", "pixel_prediction")
@@ -31,14 +30,7 @@ def save_baseline(
 
     picture: a file that goes with it, too. Raises BundleError for weights that are not finite.
     """
-    tensors = {
-        f"{part}.{key}": value.detach().cpu().contiguous().clone()
-        for part, module in model.trainable().items()
-        for key, value in module.state_dict().items()
-    }
-    for key, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise BundleError(f"expected finite weights, got NaN or infinity in {key}: the training diverged")
+    tensors = gather(model.trainable())
     config = {"format": FORMAT, "kind": kind, "network": asdict(model.config), "about": about}
     with atomic_dir(folder) as temporary:
         write_json(temporary / CONFIG, config)
