@@ -28,7 +28,7 @@ from worldmodel.model import WorldModel
 from worldmodel.storage import new_folder, write_json
 from worldmodel.training.descent import descend
 from worldmodel.training.device import choose_device
-from worldmodel.training.fit import fit_statistics, new_shaper, read_windows, reconstruction
+from worldmodel.training.fit import fit_statistics, new_head, new_shaper, read_windows, reconstruction
 from worldmodel.training.losses import Weights, model_losses, weighted
 
 EPISODE = 64  # pictures
@@ -116,8 +116,8 @@ def _rows(
     )
     fit_statistics(model.cpu(), table, table.split()[0])
     target, decoder = reconstruction(model, cached)
-    shaper = new_shaper(model)
-    parts = [shaper, target, decoder, model.projector, model.proprio_head, model.inverse]
+    shaper, head = new_shaper(model), new_head(model, table)
+    parts = [shaper, head, target, decoder, model.projector, model.inverse]
     for part in (model, *parts):
         part.to(device)
     for part in parts:
@@ -142,7 +142,7 @@ def _rows(
             batch = [*read_windows(table, features, rows)]
         seen, actions, proprio = (part.to(device) for part in batch)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            terms = model_losses(model, shaper, decoder, target, seen, actions, proprio, 1)
+            terms = model_losses(model, shaper, head, decoder, target, seen, actions, proprio, 1)
         descend(weighted(terms, Weights()), optimizer, parameters, 1.0, step)
 
     return {

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class ProprioHead(nn.Module):
-    """Proprioception from a latent [m]: robots always log it, so the label is free; it reads the goal image's pose."""
+    """Proprioception from the pose part of a latent [m]: it keeps the arm in there. Used in training only."""
 
     mean: Tensor
     std: Tensor

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from worldmodel.encoders import FrozenEncoder
 from worldmodel.ensemble import Ensemble
-from worldmodel.heads import InverseDynamics, ProprioHead
+from worldmodel.heads import InverseDynamics
 from worldmodel.predictor import CompactPredictor
-from worldmodel.projector import CompactProjector, FeatureNorm, PlaceTracker
+from worldmodel.projector import CompactProjector, FeatureNorm, PlaceTracker, PoseReader
 
 if TYPE_CHECKING:
     from worldmodel.agent import PlanningAgent
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class ModelConfig:
     """Everything that decides the shapes, and how the model is best planned with.
 
-    place_dim, scene_dim, pose_dim: the parts of a latent: the object's place (and how unsure it is), what else there is
-    to see of what the arm acts on, and the arm itself. members: of the ensemble that predicts places.
+    place_dim, scene_dim, pose_dim: the parts of a latent: the object's place (then how unsure it is, and where the hand
+    is), what else there is to see of what the arm acts on, and the arm itself. members: of the ensemble that predicts
+    places.
     planning: default settings of the agent (horizon, initial_std, ...), chosen on validation goals.
     pool: side of the squares of encoder tokens that are averaged into one before anything else.
     action_range: lows [A] and highs [A] of the logged actions, which the model knows as -1 and 1; None: they are that.
@@ -48,8 +49,13 @@ class ModelConfig:
 
     @property
     def latent_dim(self) -> int:
-        """D: place, doubt (one), scene and pose, in this order."""
-        return self.place_dim + 1 + self.scene_dim + self.pose_dim
+        """D: place, doubt (one), hand, scene and pose, in this order."""
+        return self.read_dim + self.scene_dim + self.pose_dim
+
+    @property
+    def read_dim(self) -> int:
+        """Of the first three parts, each read by a network of its own."""
+        return self.place_dim + 1 + self.proprio_dim
 
     def normalise(self, actions: Tensor) -> Tensor:
         """Actions [...,A] in the units of the data -> in the model's, where the data lie in [-1, 1]."""
@@ -90,6 +96,9 @@ class WorldModel(nn.Module):
             config.token_width,
             config.projector_hidden,
         )
+        self.reader = PoseReader(
+            encoder.tokens, encoder.width, config.proprio_dim, config.token_width, config.projector_hidden
+        )
         self.members = nn.ModuleList(
             CompactPredictor(
                 config.place_dim,
@@ -101,7 +110,6 @@ class WorldModel(nn.Module):
             for _ in range(config.members)
         )
         self._stacked: dict[torch.dtype, tuple[object, Ensemble]] = {}
-        self.proprio_head = ProprioHead(1, config.pose_dim, config.proprio_dim)
         self.inverse = InverseDynamics(1, config.scene_dim + config.pose_dim, config.action_dim)
 
     @property
@@ -115,14 +123,14 @@ class WorldModel(nn.Module):
             "norm": self.norm,
             "projector": self.projector,
             "tracker": self.tracker,
+            "reader": self.reader,
             "members": self.members,
-            "proprio_head": self.proprio_head,
             "inverse": self.inverse,
         }
 
     def project(self, features: Tensor) -> Tensor:
         """Normalised features [B,T,M,F] -> latents [B,T,N,D]."""
-        return torch.cat([self.tracker(features), self.projector(features)], dim=-1)
+        return torch.cat([self.tracker(features), self.reader(features), self.projector(features)], dim=-1)
 
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 [B,T,S,S,3] -> latents [B,T,N,D]."""
@@ -151,12 +159,11 @@ class WorldModel(nn.Module):
 
     def appearance(self, z: Tensor) -> Tensor:
         """Scene and pose together: [...,N,D] -> [...,N,scene_dim + pose_dim]."""
-        return z[..., self.config.place_dim + 1 :]
+        return z[..., self.config.read_dim :]
 
     def decode_proprio(self, z: Tensor) -> Tensor:
-        """[...,N,D] -> [...,P] [m]."""
-        out: Tensor = self.proprio_head(self.pose_part(z))
-        return out
+        """[...,N,D] -> [...,P] [m]: where the hand is in the picture."""
+        return z[..., 0, self.config.place_dim + 1 : self.config.read_dim]
 
     def locate(self, places: Tensor) -> Tensor:
         """Places in the coordinates of the proprioception: [...,N,Q] -> [...,P] [m]."""

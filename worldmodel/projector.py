@@ -113,6 +113,30 @@ class PlaceTracker(nn.Module):
         return places @ self.gain + self.origin
 
 
+class PoseReader(nn.Module):
+    """Where the hand is in a picture, by a network of its own: a goal image has no proprioception."""
+
+    mean: Tensor
+
+    def __init__(self, tokens: int, width: int, proprio_dim: int, token_width: int = 32, hidden: int = 512) -> None:
+        super().__init__()
+        self.body = CompactProjector(tokens, width, proprio_dim, token_width, hidden, normalise=False)
+        self.register_buffer("mean", torch.zeros(proprio_dim))
+
+    def fit(self, proprio: Tensor) -> None:
+        """Take the mean of proprio [n,P]."""
+        self.mean.copy_(proprio.mean(dim=0))
+
+    def units(self, proprio: Tensor) -> Tensor:
+        """[...,P] [m] -> what the network says of it."""
+        return (proprio - self.mean.to(proprio.device)) / PLACE_UNIT
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B,T,M,F] -> [B,T,1,P] [m]."""
+        out: Tensor = self.body(features).float() * PLACE_UNIT + self.mean
+        return out
+
+
 class IdentityProjector(nn.Module):
     """The V-JEPA 2-AC form: the latents are the layer-normalised features themselves."""
 

@@ -20,7 +20,7 @@ from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.pretrain.vjepa import build_model
 from worldmodel.training.descent import descend
 from worldmodel.training.distributed import joined, over_whole_batches, rank, share
-from worldmodel.training.fit import fit_statistics, new_shaper, read_windows, reconstruction
+from worldmodel.training.fit import fit_statistics, new_head, new_shaper, read_windows, reconstruction
 from worldmodel.training.losses import Weights, model_losses, weighted
 from worldmodel.training.refine import refine
 
@@ -45,12 +45,12 @@ def main(out: Path) -> None:
     model, table, features = scene()
     target, decoder = reconstruction(model, features)
     parts = {"projector": model.projector, "shaper": new_shaper(model), "decoder": decoder, "inverse": model.inverse}
-    parts["proprio_head"] = model.proprio_head
+    parts["proprio_head"] = new_head(model, table)
     named = {f"{part}.{name}": weight for part, module in parts.items() for name, weight in module.named_parameters()}
     rows = np.arange(0, 12 * BATCH, 12)[:, None] + np.arange(WINDOW + 1)
     with over_whole_batches(model.projector.norm):
         batch = read_windows(table, features, share(rows))
-        terms = model_losses(model, parts["shaper"], decoder, target, *batch, span=2)
+        terms = model_losses(model, parts["shaper"], parts["proprio_head"], decoder, target, *batch, span=2)
     optimizer = torch.optim.SGD(named.values(), lr=0.0)
     loss = descend(weighted(terms, Weights()), optimizer, list(named.values()), 1e9, 0)
     found = {name: weight.grad for name, weight in named.items() if weight.grad is not None}

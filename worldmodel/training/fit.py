@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.data.table import Table
+from worldmodel.heads import ProprioHead
 from worldmodel.model import WorldModel
 from worldmodel.predictor import CompactPredictor
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -53,7 +54,6 @@ def fit_statistics(model: WorldModel, table: Table, episodes: Array) -> None:
         member = cast(CompactPredictor, member)
         member.kinematics.fit(proprio[rows], actions[rows], proprio[rows + 1])
         member.fourier.fit(proprio[rows])
-    model.proprio_head.fit(proprio[rows])
 
 
 def read_windows(table: Table, features: Array, rows: Array) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,9 +85,9 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         target, decoder = reconstruction(model, features)
-        shaper = new_shaper(model)
-    parts = {"shaper": shaper, "target": target, "decoder": decoder}
-    parts |= {name: model.trainable()[name] for name in ("projector", "proprio_head", "inverse")}
+        shaper, head = new_shaper(model), new_head(model, table)
+    parts = {"shaper": shaper, "target": target, "decoder": decoder, "proprio_head": head}
+    parts |= {name: model.trainable()[name] for name in ("projector", "inverse")}
     for module in parts.values():
         module.to(device).train()
     for module in parts.values():  # what only training needs begins at random
@@ -110,7 +110,7 @@ def fit(
             set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
             span = int(rng.integers(1, settings.window + 1))
             with torch.autocast(device.type, dtype=torch.bfloat16):
-                terms = model_losses(model, shaper, decoder, target, batch[0], batch[1], batch[2], span)
+                terms = model_losses(model, shaper, head, decoder, target, batch[0], batch[1], batch[2], span)
             value = descend(weighted(terms, weights), optimizer, parameters, settings.clip_norm, step)
             average.update()
             bar.update()
@@ -138,6 +138,13 @@ def new_shaper(model: WorldModel) -> CompactPredictor:
     shaper.kinematics.load_state_dict(model.predictor.kinematics.state_dict())
     shaper.fourier.load_state_dict(model.predictor.fourier.state_dict())
     return shaper
+
+
+def new_head(model: WorldModel, table: Table) -> ProprioHead:
+    """The training-only reader of the hand from the pose part of the latents, which keeps the arm in there."""
+    head = ProprioHead(1, model.config.pose_dim, model.config.proprio_dim)
+    head.fit(torch.from_numpy(table.proprio[table.window_starts(2, table.split()[0])]))
+    return head
 
 
 def reconstruction(model: WorldModel, features: Array) -> tuple[FeatureTarget, SceneDecoder]:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worldmodel.heads import ProprioHead
 from worldmodel.model import WorldModel
 from worldmodel.predictor import CompactPredictor
 from worldmodel.rollout import rollout
@@ -49,6 +50,7 @@ def dependence(scene: Tensor, pose: Tensor) -> Tensor:
 def model_losses(
     model: WorldModel,
     shaper: CompactPredictor,
+    head: ProprioHead,
     decoder: SceneDecoder,
     target: FeatureTarget,
     features: Tensor,
@@ -65,7 +67,7 @@ def model_losses(
     inverse: the mean action between two frames `span` apart, from their latents.
     """
     z = model.projector(features).float()
-    latent = F.pad(z, (model.config.place_dim + 1, 0))  # the place is learned afterwards
+    latent = F.pad(z, (model.config.read_dim, 0))  # places are learned afterwards
     horizon = z.shape[1] - 1
     path, _ = rollout(shaper, z[:, 0], proprio[:, 0], actions[:, :horizon])
     scene, pose = model.scene(latent)[..., 0, :], shaper.fourier(proprio)
@@ -80,7 +82,7 @@ def model_losses(
         "pose_covariance": covariance_penalty(poses),
         "temporal": (scene[:, 1:] - scene[:, :-1]).square().mean(),
         "inverse": (model.inverse(z[:, :-span], z[:, span:]).float() - moved).square().mean(),
-        "proprio": ((model.decode_proprio(latent).float() - proprio) / model.proprio_head.std).square().mean(),
+        "proprio": ((head(model.pose_part(latent)).float() - proprio) / head.std).square().mean(),
     }
 
 

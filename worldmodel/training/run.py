@@ -30,9 +30,10 @@ from worldmodel.training.device import choose_device
 from worldmodel.training.distributed import first_alone, joined, rank, size
 from worldmodel.training.fit import TrainSettings
 from worldmodel.training.folder import CHECKPOINTS, resume_folder
+from worldmodel.training.frames import TrackSettings
 from worldmodel.training.losses import Weights
 from worldmodel.training.stages import REFINE_WINDOW, Stages, run_stages
-from worldmodel.training.tracking import SPAN, TrackSettings
+from worldmodel.training.tracking import SPAN
 from worldmodel.training.validate import validate
 
 REPORT = "report.json"

@@ -1,4 +1,4 @@
-"""The three stages of training, in their order: what changes besides the arm, where the object is, how it moves."""
+"""The stages of training, in their order: what changes besides the arm, where object and hand are, how objects move."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from worldmodel.model import WorldModel
 from worldmodel.training.distributed import from_first, rank
 from worldmodel.training.fit import TrainSettings, fit, fit_statistics
 from worldmodel.training.folder import CHECKPOINTS
+from worldmodel.training.frames import TrackSettings, fit_pose
 from worldmodel.training.losses import Weights
 from worldmodel.training.metrics import Report, recorder, require_tensorboard
 from worldmodel.training.refine import refine
-from worldmodel.training.tracking import TrackSettings, fit_tracker
+from worldmodel.training.tracking import fit_tracker
 from worldmodel.training.validate import latents
 
 REFINE_BATCH, REFINE_WINDOW = 256, 8
@@ -28,7 +29,7 @@ REFINE_BATCH, REFINE_WINDOW = 256, 8
 
 @dataclass(frozen=True)
 class Stages:
-    """The settings of all three. ema: decay of the weights' average, 0 for none. tensorboard: write its files, too.
+    """The settings of all. ema: decay of the weights' average, 0 for none. tensorboard: write its files, too.
 
     Raises ConfigError where tensorboard is wanted and not installed.
     """
@@ -82,8 +83,10 @@ def run_stages(
         scene = model.scene(latents(model, table, features, np.arange(len(table))))
         place, report = begin("track", tracking.steps)
         places = fit_tracker(model.tracker, table, features, scene, tracking, place, device, report)
+        place, report = begin("pose")
+        fit_pose(model.reader, table, features, tracking, place, device, report)
         model.to("cpu")
-    from_first([*model.tracker.state_dict().values(), places], device)
+    from_first([*model.tracker.state_dict().values(), *model.reader.state_dict().values(), places], device)
     place, report = begin("refine")
     refine(
         model,

@@ -15,9 +15,7 @@ Legend: N rows of the table, M encoder tokens, F their width, Q place dim, B row
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +25,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from worldmodel.data.table import Table
-from worldmodel.errors import TrainingError
 from worldmodel.projector import DOUBT, PLACE_UNIT, CompactProjector, PlaceTracker
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
-from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
+from worldmodel.training.frames import TrackSettings, fit_part, frame_loss, place_criterion, seen_in, track
 
 Array = NDArray[Any]
 
@@ -44,18 +40,6 @@ SWEEPS = 15  # of the re-weighted smoothing
 HOLD = 0.1  # heavy: while the tracker is fitted, noise does more harm than lag
 GENTLE = 0.01  # the same for the final tracks, which must not lag behind a push
 REACH, ALONE = 0.13, 100.0  # [m] beyond which a hand moves nothing, and the weight of a link while it is that far
-NARROW = 0.2  # errors of a place beyond this many units weigh linearly
-
-
-@dataclass(frozen=True)
-class TrackSettings:
-    """steps: optimiser steps of each of the 2 + rounds fits. batch_size: frames per step, twice as many in pairs."""
-
-    steps: int
-    rounds: int
-    learning_rate: float
-    seed: int
-    batch_size: int = 384
 
 
 def within(table: Table) -> Array:
@@ -112,52 +96,6 @@ def precisions(doubt: Array) -> Array:
     return share
 
 
-def _fit(
-    part: nn.Module,
-    draw: Callable[[np.random.Generator], Tensor],
-    settings: TrackSettings,
-    stage: int,
-    report: Callable[[dict[str, float]], None],
-) -> torch.optim.Optimizer:
-    """One of the fits, from a fresh optimiser."""
-    optimizer = torch.optim.AdamW(part.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=1e-3)
-    bar = tqdm(total=settings.steps, unit="step", desc=f"track {stage}/{settings.rounds + 1}", mininterval=1.0)
-    for step in range(settings.steps):
-        loss = draw(step_rng(settings.seed + 1000 * (stage + 1), step))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"expected a finite loss, got {value} at step {step}: lower learning_rate")
-        set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(part.parameters(), 5.0)
-        optimizer.step()
-        bar.update()
-        if step % 50 == 0:
-            report({"step": stage * settings.steps + step, "track": value})
-            bar.set_postfix(loss=f"{value:.4f}")
-    bar.close()
-    return optimizer
-
-
-def _read(features: Array, rows: Array, device: torch.device) -> Tensor:
-    return torch.from_numpy(features[rows.ravel()]).float().to(device).reshape(*rows.shape, *features.shape[1:])
-
-
-def _seen(part: nn.Module, features: Array, rows: Array, device: torch.device) -> Tensor:
-    """What a part of the tracker says of rows [B,T]: [B,T,Q] or [B,T,1], from products in bf16."""
-    with torch.autocast(device.type, dtype=torch.bfloat16):
-        found: Tensor = part(_read(features, rows, device))[:, :, 0]
-    return found.float()
-
-
-@torch.no_grad()
-def track(part: nn.Module, features: Array, device: torch.device) -> Array:
-    """The same of all rows: float32 [N,...]."""
-    chunks = [np.arange(start, min(start + 512, len(features)))[:, None] for start in range(0, len(features), 512)]
-    return np.concatenate([part(_read(features, rows, device))[:, 0, 0].float().cpu().numpy() for rows in chunks])
-
-
 def fit_tracker(
     tracker: PlaceTracker,
     table: Table,
@@ -185,13 +123,13 @@ def fit_tracker(
             seen = track(tracker.body, features, device)
             wanted = torch.from_numpy(smooth(seen, np.ones(len(seen)), inside)).to(device)
             _start_anew(tracker.body, settings.seed + stage)
-            loss = _frame_loss(part, features, wanted, _place_criterion, training, settings, device)
+            loss = frame_loss(part, features, wanted, place_criterion, training, settings, device)
         else:
             part, seen = tracker.doubts, track(tracker.body, features, device)
             error = seen - _tracks(tracker, table, seen, np.ones(len(seen)))
             wanted = torch.from_numpy(error).to(device)
-            loss = _frame_loss(part, features, wanted, _doubt_criterion, training, settings, device)
-        optimizer = _fit(part, loss, settings, stage, report)
+            loss = frame_loss(part, features, wanted, _doubt_criterion, training, settings, device)
+        optimizer = fit_part(part, loss, settings, stage, f"track {stage}/{settings.rounds + 1}", report)
         save_checkpoint(folder, stage + 1, {"tracker": tracker}, optimizer, {})
     tracker.eval()
     seen = track(tracker, features, device)
@@ -241,32 +179,10 @@ def _displacement_loss(
 
     def loss(rng: np.random.Generator) -> Tensor:
         picked = np.searchsorted(shares, rng.random(settings.batch_size // 2)).clip(0, len(starts) - 1)
-        places = _seen(tracker.body, features, starts[picked][:, None] + np.array([0, SPAN]), device)
+        places = seen_in(tracker.body, features, starts[picked][:, None] + np.array([0, SPAN]), device)
         return F.smooth_l1_loss(places[:, 1] - places[:, 0], wanted[torch.from_numpy(picked)], beta=0.3)
 
     return loss
-
-
-def _frame_loss(
-    part: nn.Module,
-    features: Array,
-    wanted: Tensor,
-    criterion: Callable[[Tensor, Tensor], Tensor],
-    rows: Array,
-    settings: TrackSettings,
-    device: torch.device,
-) -> Callable[[np.random.Generator], Tensor]:
-    """What a part of the tracker says of single frames, against what is wanted of them [N,Q]."""
-
-    def loss(rng: np.random.Generator) -> Tensor:
-        picked = np.sort(rng.choice(rows, settings.batch_size))
-        return criterion(_seen(part, features, picked[:, None], device)[:, 0], wanted[torch.from_numpy(picked)])
-
-    return loss
-
-
-def _place_criterion(places: Tensor, wanted: Tensor) -> Tensor:
-    return F.smooth_l1_loss(places, wanted, beta=NARROW)
 
 
 def _doubt_criterion(doubt: Tensor, error: Tensor) -> Tensor:
