@@ -112,7 +112,7 @@ def _subject(
         make_agent, card = _planning(model, str(name), settings, _guardrails(guardrails))
     elif agent == "oracle":
         settings |= {key: value for key, value in oracle.items() if key in settings}
-        ahead = {key: oracle[key] for key in ("horizon", "initial_std")}
+        ahead = {key: oracle[key] for key in ("horizon", "initial_std", "rest")}
         make_agent = partial(_oracle, make_env, partial(_planner(str(name)), **settings), ahead, video)
         settings |= ahead
     elif agent in KINDS:

@@ -23,12 +23,12 @@ class _Mirror:
 
     def __init__(self, make_env: MakeEnv) -> None:
         self.env = make_env()
-        self.lost = False
+        self.lost, self.distance = False, float("nan")
         self._proprio = np.zeros(0)
 
     def reset(self, seed: int) -> None:
-        observation, _ = self.env.reset(seed=seed)
-        self.lost = False
+        observation, info = self.env.reset(seed=seed)
+        self.lost, self.distance = False, float(info["distance"])
         self._proprio = np.array(observation["proprio"], copy=True)
 
     def compare(self, proprio: np.ndarray) -> None:
@@ -36,8 +36,8 @@ class _Mirror:
         self.lost = self.lost or not np.allclose(proprio, self._proprio, rtol=0, atol=MIRROR_TOLERANCE)
 
     def step(self, action: np.ndarray) -> None:
-        observation, _, terminated, _, _ = self.env.step(action)
-        self.lost = bool(terminated)
+        observation, _, terminated, _, info = self.env.step(action)
+        self.lost, self.distance = bool(terminated), float(info["distance"])
         self._proprio = np.array(observation["proprio"], copy=True)
 
     def path(self, actions: np.ndarray) -> np.ndarray:
@@ -56,6 +56,7 @@ class OracleAgent:
     make_env: makes the very environment that is evaluated, with the same options.
     planner: one of `planners`, its settings bound (functools.partial); called with `candidates` [1,C,H,A].
     horizon: H. initial_std: of the proposal, in units of the action. paths: also report planned positions, for videos.
+    rest: distance from the goal below which it stands still and does not search [m].
 
     The cost sums the true task cost over the horizon, the last step with weight 1 and the others with `running_weight`.
     Every episode has its own generator, so its plans do not depend on what runs beside it. Where the copy is no longer
@@ -70,11 +71,13 @@ class OracleAgent:
         horizon: int,
         initial_std: float = 0.6,
         running_weight: float = 0.3,
+        rest: float = 0.0,
         seed: int = 0,
         paths: bool = False,
     ) -> None:
         self._make_env, self._planner = make_env, planner
         self._horizon, self._initial_std, self._paths, self._seed = horizon, initial_std, paths, seed
+        self._rest = rest
         self._weights = np.full(horizon, running_weight)
         self._weights[-1] = 1.0
         self._mirrors: list[_Mirror] = []
@@ -123,6 +126,10 @@ class OracleAgent:
         if mirror.lost:
             self._plans[index] = None
             return np.full(low.shape, np.nan, np.float32), path
+        if mirror.distance < self._rest:
+            self._plans[index] = None
+            mirror.step(np.zeros_like(low))
+            return np.zeros_like(low), path
         plan = self._plan(index, mirror, ActionBox(torch.from_numpy(low), torch.from_numpy(high)))
         self._plans[index] = plan
         actions = plan.actions[0].numpy()

@@ -98,6 +98,21 @@ def test_the_oracle_offers_standing_still_and_the_last_plan() -> None:
     assert torch.equal(offered[-1][0, 1, -1], offered[-1][0, 1, -2])
 
 
+def test_where_it_is_near_enough_the_oracle_rests() -> None:
+    searches: list[int] = []
+
+    def counting(*arguments: Any, **more: Any) -> Any:
+        searches.append(1)
+        return cem(*arguments, **more, **SMALL)
+
+    (idle,) = evaluate(maker(), OracleAgent(maker(), counting, horizon=4, rest=1e3), SEEDS[:1])
+    assert not searches
+    assert len(set(idle.distances_m)) == 1
+    (busy,) = evaluate(maker(), OracleAgent(maker(), counting, horizon=4, rest=0.02), SEEDS[:1])
+    assert busy.held
+    assert 0 < len(searches) < busy.decisions
+
+
 def test_the_planned_path_is_where_the_plan_leads() -> None:
     agent = oracle()
     env = maker()()
