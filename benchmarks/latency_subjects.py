@@ -108,7 +108,7 @@ def compact_subjects(model: WorldModel, seed: int) -> Iterator[Subject]:
     z = model.encode(torch.from_numpy(picture)[:, None])[:, 0]
     places, proprio = model.place(z[:1]), model.decode_proprio(z[:1])
     nothing = torch.zeros(1, dtype=torch.bool)
-    goal = Goal(z[1:], model.decode_proprio(z[1:]), model.locate(model.place(z[1:])), nothing)
+    goal = Goal(z[1:], model.decode_proprio(z[1:]), model.locate(model.place(z[1:])), nothing, nothing)
     energy = GoalEnergy(model.locate)
 
     def prepare(fast: bool) -> Prepared:

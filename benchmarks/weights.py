@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,11 +43,25 @@ def install(source: Path, target: Path) -> None:
     for task in TASKS:
         summary = json.loads((WORK / "validation" / task / "summary.json").read_text(encoding="utf-8"))
         lines.append(f"* {task}: reached {summary['success_rate']:.2f}, held {summary['held_rate']:.2f}")
-    lines += ["", "Made by `make weights`:", "", "```", *(f"worldmodel {command}" for command in MAKE), "```", ""]
+    lines += [
+        "",
+        f"Made by `make weights` at {_commit()}:",
+        "",
+        "```",
+        *(f"worldmodel {command}" for command in MAKE),
+        "```",
+        "",
+    ]
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target)
     with (target / "README.md").open("a", encoding="utf-8") as card:
         card.write("\n".join(lines))
+
+
+def _commit() -> str:
+    """Which version of the code this is, as far as git knows."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return f"commit `{found.stdout.strip()}`" if found.returncode == 0 else "a version without git"
 
 
 def main() -> None:

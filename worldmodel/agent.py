@@ -31,6 +31,8 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "random_shooting": planners.random_shooting,
 }
 
+LEAVE = 2.0  # how much further than it came the object has to go before it is touched again
+
 
 @dataclass(frozen=True)
 class _View:
@@ -52,8 +54,9 @@ class _View:
 class PlanningAgent:
     """Drives B episodes at once towards their goal images with one of the planners.
 
-    settled_below, settled_within: the scene counts as settled throughout if its first picture is below this `distance`
-    from the goal's, and while the object is nearer to its place than this [m]; then the arm goes to its own pose.
+    settled_below: the scene counts as settled throughout if its first picture is below this `distance` from the goal's;
+    then the arm goes to its own pose. settled_within: the object has arrived when it is nearer to its place than this
+    [m], until it is LEAVE times as far; then the arm goes to its own pose if that does not move the object.
     horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
     guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands
     still unless a plan lowers the energy of standing still by more than this share. warm_start: begin each search
@@ -75,9 +78,10 @@ class PlanningAgent:
         place_weight: float = 1.0,
         approach_weight: float = 0.2,
         proprio_weight: float = 0.0,
+        arrived_weight: float = 0.1,
         pessimism: float = 2.0,
         settled_below: float = 1.5,
-        settled_within: float = 0.01,
+        settled_within: float = 0.02,
         hold_margin: float = 0.0,
         policy_candidates: bool = True,
         warm_start: bool = True,
@@ -97,6 +101,7 @@ class PlanningAgent:
             place_weight=place_weight,
             approach_weight=approach_weight,
             proprio_weight=proprio_weight,
+            arrived_weight=arrived_weight,
             pessimism=pessimism,
         )
         self._distance, self._settled = distance, (settled_below, settled_within)
@@ -119,7 +124,8 @@ class PlanningAgent:
         """Begin B episodes: goals uint8 [B,S,S,3]. Forgets the last plan."""
         z = self._model.encode(self._frames(goals))[:, 0]
         nothing = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-        self._goal = Goal(z, self._model.decode_proprio(z), self._model.locate(self._model.place(z)), nothing)
+        place = self._model.locate(self._model.place(z))
+        self._goal = Goal(z, self._model.decode_proprio(z), place, nothing, nothing)
         self._belief, self._alike, self._previous, self.decision = Belief(), None, None, Decision()
         self._last, self._waiting = self._still.expand(len(z), -1), []
         self._generator.manual_seed(stream(self._seed, *seeds))
@@ -150,7 +156,7 @@ class PlanningAgent:
     def _decide(self, observations: Observations) -> Tensor:
         """Look, plan, and choose the model's action [B,A] for now."""
         view = self._look(observations)
-        self._belief, self._alike = view.belief, view.alike
+        self._belief, self._alike, self._goal = view.belief, view.alike, view.goal
         cost, candidates = self._cost(view), self._candidates(view.z, view.goal.z)
         plan = self._planner(cost, self._proposal(len(view.z)), self._box, self._generator, candidates=candidates)
         plan = replace(plan, actions=self._lawful(plan.actions[:, None])[:, 0])
@@ -185,9 +191,9 @@ class PlanningAgent:
         if alike is None:
             gap = latent_distance(self._distance, model.scene(z), model.scene(self._goal.z))
             alike = gap < self._settled[0]
-        # Nothing is left to do but to bring the arm to its own pose.
-        settled = alike | ((model.locate(places) - self._goal.place).norm(dim=-1) < self._settled[1])
-        goal = replace(self._goal, settled=settled)
+        reach = self._settled[1] * torch.where(self._goal.arrived, LEAVE, 1.0)
+        arrived = (model.locate(places) - self._goal.place).norm(dim=-1) < reach
+        goal = replace(self._goal, settled=alike, arrived=arrived)
         return _View(z, seen["proprio"], places, belief, alike, goal, seen.get("keep_out"))
 
     def _cost(self, view: _View) -> CostFn:

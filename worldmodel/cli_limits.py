@@ -49,6 +49,7 @@ LIMITS = {
     "place_weight": Limit(low=0.0, kind=float),
     "approach_weight": Limit(low=0.0, kind=float),
     "proprio_weight": Limit(low=0.0, kind=float),
+    "arrived_weight": Limit(low=0.0, kind=float),
     "settled_below": Limit(low=0.0, kind=float),
     "settled_within": Limit(low=0.0, kind=float),
     "pessimism": Limit(low=0.0, kind=float),

@@ -6,7 +6,7 @@ Legend: worldmodel/types.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -30,13 +30,15 @@ def latent_distance(kind: Distance, z: Tensor, z_goal: Tensor) -> Tensor:
 class Goal:
     """What the goal image says: latent z [B,N,D], and read from it the pose and the object's place [B,P] [m].
 
-    settled: bool [B], the scene is already as in the goal image, as far as its latent can tell.
+    settled: bool [B], the scene was as in the goal image from the start, as far as its latent can tell.
+    arrived: bool [B], the object is in its place.
     """
 
     z: Tensor
     proprio: Tensor
     place: Tensor
     settled: Tensor
+    arrived: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ class GoalEnergy:
     """A weighted sum of distances [m] from the goal.
 
     place: between the object's places. approach: from the end effector to the object, without which a far hand sees no
-    slope; not while the scene is settled. proprio: from the end effector to its place in the goal image; weight 1
-    while the scene is settled. locate: takes places [...,N,Q] to the robot's coordinates [...,P] [m].
+    slope; not while there is nothing to move. proprio: from the end effector to its place in the goal image; weight 1
+    in a settled scene, and arrived_weight while the object is in its place, which the hand might drag it out of.
+    locate: takes places [...,N,Q] to the robot's coordinates [...,P] [m].
     running_weight: weight of every step but the last, whose weight is 1; 0 looks at the last step only, 1 sums.
     discount: by which a step counts less than the one before it.
     pessimism: standard deviations over the ensemble added to its mean cost, so that a plan which only one member
@@ -58,6 +61,7 @@ class GoalEnergy:
     place_weight: float = 1.0
     approach_weight: float = 0.2
     proprio_weight: float = 0.0
+    arrived_weight: float = 0.1
     pessimism: float = 2.0
 
     def step(self, places: Tensor, proprio: Tensor, goal: Goal) -> Tensor:
@@ -66,13 +70,13 @@ class GoalEnergy:
         pose = (proprio - goal.proprio).norm(dim=-1)
         approach = (proprio - place).norm(dim=-1)
         far = self.approach_weight * approach + self.proprio_weight * pose
-        near = torch.where(goal.settled, pose, far)
+        near = torch.where(goal.settled, pose, torch.where(goal.arrived, self.arrived_weight * pose, far))
         energy: Tensor = self.place_weight * (place - goal.place).norm(dim=-1) + near
         return energy
 
     def __call__(self, path: Tensor, poses: Tensor, goal: Goal) -> Tensor:
         """Cost [B,K] of rollouts [E,B,K,H,N,Q] and poses [B,K,H,P] towards the goals of B episodes."""
-        wide = Goal(*(part[:, None, None] for part in (goal.z, goal.proprio, goal.place, goal.settled)))
+        wide = Goal(*(getattr(goal, field.name)[:, None, None] for field in fields(goal)))
         energy = self.step(path, poses, wide)
         weights = energy.new_full((energy.shape[-1],), self.running_weight)
         weights[-1] = 1.0

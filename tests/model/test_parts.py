@@ -88,8 +88,9 @@ def flat(places: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(places[..., 0, :], (0, 1))
 
 
-def goal_at(settled: bool) -> Goal:
-    return Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([settled]))
+def goal_at(settled: bool, arrived: bool = False) -> Goal:
+    origin = torch.zeros(1, 3)
+    return Goal(torch.zeros(1, 1, 4), origin, origin, torch.tensor([settled]), torch.tensor([arrived]))
 
 
 def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
@@ -106,10 +107,12 @@ def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
 
 
 def test_a_settled_scene_leaves_the_pose_and_the_place() -> None:
-    energy = GoalEnergy(flat, approach_weight=0.2)
+    energy = GoalEnergy(flat, approach_weight=0.2, arrived_weight=0.1)
     place, pose = torch.tensor([[[0.3, 0.4]]]), torch.tensor([[0.3, 0.0, 0.0]])
     assert float(energy.step(place, pose, goal_at(True))) == pytest.approx(0.5 + 0.3, rel=1e-6)
     assert float(energy.step(place, pose, goal_at(False))) == pytest.approx(0.5 + 0.2 * 0.4, rel=1e-6)
+    assert float(energy.step(place, pose, goal_at(False, arrived=True))) == pytest.approx(0.5 + 0.1 * 0.3, rel=1e-6)
+    assert float(energy.step(place, pose, goal_at(True, arrived=True))) == pytest.approx(0.5 + 0.3, rel=1e-6)
 
 
 def test_a_hidden_object_is_believed_to_stay_and_a_seen_one_is_followed() -> None:
