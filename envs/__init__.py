@@ -12,6 +12,7 @@ TASKS = {
     "worldmodel/JacoRearrange-v0": ("envs.arm.rearrange:JacoRearrange", 60),
     "worldmodel/JacoPlace-v0": ("envs.arm.place:JacoPlace", 40),
     "worldmodel/Navigate-v0": ("envs.navigation.navigate:Navigate", 60),
+    "worldmodel/DmcReacher-v0": ("envs.dmc_reacher:DmcReacher", 50),
 }
 
 for _id, (_entry, _budget) in TASKS.items():

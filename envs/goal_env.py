@@ -11,12 +11,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.errors import PhysicsDiverged
+from envs.errors import PhysicsDiverged, SceneError
 
 Array = NDArray[Any]
 Observation = dict[str, Array]
 Policy = Callable[[], Array]
 """Returns the next action [A]; made by `exploration_policy`, it may read the simulator's state."""
+LOGS = 400  # exploratory starts that are tried for one after which the world has changed enough to be a goal
 
 
 class GoalEnv(gymnasium.Env[Any, Array], ABC):
@@ -36,6 +37,7 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
     success_radius: ClassVar[float]  # [m]
     image_size: int
     _goal: Array
+    _goal_position: Array
     _exploring: bool
 
     def _make_spaces(
@@ -64,6 +66,10 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
     @abstractmethod
     def distance(self) -> float:
         """How far the world is from the goal [m]; read from the simulator."""
+
+    @abstractmethod
+    def position(self) -> Array:
+        """Where that is [m] of which the goal is a position, in the shape of the goal position."""
 
     @abstractmethod
     def render_size(self, side: int) -> Array:
@@ -97,6 +103,10 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
         """Whether the goal is reached; a task may ask for more than being near."""
         return self.distance() <= self.success_radius
 
+    def is_seen(self) -> bool:
+        """Whether the present picture shows what the goal would be about."""
+        return True
+
     def keep_out(self) -> Array | None:
         """Boxes the hand must keep out of, lows and highs, float32 [n,2,3] [m]; None where there are none."""
         return None
@@ -113,11 +123,19 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; options={"explore": True} draws a start for data collection, without a goal."""
+        """Start an episode; options={"explore": True} draws a start for data collection, without a goal.
+
+        options={"goal_after": k} draws such a start, too: the goal is where the exploring behaviour has brought the
+        world k decisions later. Raises SceneError.
+        """
         super().reset(seed=seed)
-        self._exploring = bool(options is not None and options.get("explore"))
+        given = options or {}
+        self._exploring = bool(given.get("explore"))
         self._goal = np.zeros((self.image_size, self.image_size, 3), np.uint8)
-        self._begin(self._exploring)
+        if given.get("goal_after"):
+            self._begin_in_log(int(given["goal_after"]))
+        else:
+            self._begin(self._exploring)
         return self._observe(), self._info(diverged=False)
 
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -133,6 +151,23 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
         info = self._info(diverged)
         reward = -float(info["distance"]) if np.isfinite(info["distance"]) else 0.0
         return self._observe(), reward, diverged, False, info
+
+    def _begin_in_log(self, decisions: int) -> None:
+        """Start as data collection does; the goal is the state so many decisions later, if it is another one."""
+        for _ in range(LOGS):
+            self._begin(explore=True)
+            start, policy = self.get_state(), self.exploration_policy(self.np_random)
+            try:
+                for _ in range(decisions):
+                    self._advance(policy())
+            except PhysicsDiverged:
+                continue
+            if self.is_seen():
+                self._goal_position, self._goal = self.position(), self.render_size(self.image_size)
+                self.set_state(start)
+                if self.distance() > self.success_radius:
+                    return
+        raise SceneError(f"expected a goal {decisions} decisions into one of {LOGS} logs, got none: use another seed")
 
     def render(self) -> Array:
         """The camera's picture at the observation's size."""

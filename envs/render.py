@@ -7,6 +7,8 @@ import functools
 import os
 import sys
 import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mujoco
@@ -58,6 +60,16 @@ def watchdog() -> Watchdog:
     return Watchdog(backend_name())
 
 
+@dataclass(frozen=True)
+class Decoration:
+    """Something that is in the picture and nowhere else: a geom of type `kind`, its sizes [3] and place [3] in [m]."""
+
+    kind: mujoco.mjtGeom
+    size: NDArray[np.float64]
+    place: NDArray[np.float64]
+    rgba: NDArray[np.float32]
+
+
 class Camera:
     """Renders one named camera at one size, without shadows, reflections or multisampling: the look of the data."""
 
@@ -88,7 +100,7 @@ class Camera:
         self._finalizer.atexit = False
         atexit.register(self._finalizer)
 
-    def __call__(self, data: mujoco.MjData) -> NDArray[np.uint8]:
+    def __call__(self, data: mujoco.MjData, decorations: Sequence[Decoration] = ()) -> NDArray[np.uint8]:
         """uint8 [S,S,3], a fresh array. Raises RenderError in a fork of the process that made the camera."""
         if os.getpid() != self._process:  # it would wait forever for threads of the driver that were not forked
             raise RenderError(
@@ -100,6 +112,10 @@ class Camera:
             mujoco.mjv_updateScene(
                 self._model, data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
             )
+            for each in decorations:
+                geom = self._scene.geoms[self._scene.ngeom]
+                mujoco.mjv_initGeom(geom, each.kind, each.size, each.place, np.eye(3).ravel(), each.rgba)
+                self._scene.ngeom += 1
             mujoco.mjr_render(self._rect, self._scene, self._context)
             pixels = np.empty((self._size, self._size, 3), dtype=np.uint8)
             mujoco.mjr_readPixels(pixels, None, self._rect, self._context)

@@ -13,7 +13,7 @@ from envs.errors import SceneError
 from envs.goal_env import GoalEnv
 from envs.physics import Physics
 from envs.render import Camera, project
-from envs.visuals import Visuals
+from envs.visuals import SHIFTS, Visuals
 
 Array = NDArray[Any]
 
@@ -34,8 +34,13 @@ def empty_scene(name: str, timestep: float) -> mujoco.MjSpec:
 class SimulatedEnv(GoalEnv):
     """A goal task in one simulated world. Subclasses build the model and make the spaces."""
 
-    def __init__(self, image_size: int, randomize_visuals: float, render_mode: str | None) -> None:
+    def __init__(
+        self, image_size: int, randomize_visuals: float, render_mode: str | None, shift: str | None = None
+    ) -> None:
         """`randomize_visuals`: share of the episodes whose colours, light and camera are drawn anew.
+
+        `shift`: one of SHIFTS, in which every episode looks unlike the training data, start and goal image alike; it
+        follows from the episode's seed and changes pictures only. None: the standard look.
 
         `render_mode` is gymnasium's own argument; there is only "rgb_array". Raises SceneError.
         """
@@ -46,7 +51,11 @@ class SimulatedEnv(GoalEnv):
                 "expected image_size in 32..1024 and randomize_visuals in 0..1, "
                 f"got {image_size} and {randomize_visuals}: change the environment's arguments"
             )
-        self._randomize_visuals = randomize_visuals
+        if shift is not None and shift not in SHIFTS:
+            raise SceneError(
+                f"expected shift to be one of {', '.join(SHIFTS)}, got {shift!r}: choose one, or leave it out"
+            )
+        self._randomize_visuals, self._shift = randomize_visuals, shift
         self._physics = Physics(self._build_model())
         self._visuals = self._make_visuals(self._physics.model)
         self._cameras: dict[int, Camera] = {}
@@ -66,6 +75,9 @@ class SimulatedEnv(GoalEnv):
             self._visuals.randomize(rng)
         else:
             self._visuals.restore()
+        if self._shift is not None:
+            self._visuals.shift(self._shift, rng)
+            mujoco.mj_camlight(self._physics.model, self._physics.data)  # the next picture may be of the state as it is
 
     def visible_pixels(self, geom: str) -> int:
         """How many pixels of the observation show the geom `geom`; what stands before it hides it."""
@@ -79,7 +91,7 @@ class SimulatedEnv(GoalEnv):
     def render_size(self, side: int) -> Array:
         if side not in self._cameras:
             self._cameras[side] = Camera(self._physics.model, self._visuals.camera, side)
-        return self._cameras[side](self._physics.data)
+        return self._cameras[side](self._physics.data, self._visuals.decorations)
 
     def project(self, points: Array) -> Array:
         return project(self._physics.model, self._physics.data, self._visuals.camera, self.image_size, points)

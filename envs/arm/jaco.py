@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from envs.arm import controller as control
 from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW, Controller, displace, ramp
-from envs.arm.scene import ARM_JOINTS, CAMERA, FINGERS, PINCH, build_model
+from envs.arm.scene import ARM_JOINTS, BESIDE, CAMERA, FINGERS, PINCH, build_model
 from envs.errors import SceneError
 from envs.simulated import SimulatedEnv
 from envs.visuals import Visuals
@@ -21,6 +21,7 @@ Array = NDArray[Any]
 FINGERS_OPEN, FINGERS_CLOSED = 0.2, 1.3  # [rad]
 GRIP = 0.4  # [rad] the fingers close by this much per decision at action 1.0
 ATTEMPTS = 400  # to reach a goal by a script
+VISIBLE = 0.008  # share of the picture an object must fill in a goal image: about half a cube that nothing hides
 CLEARANCE = 0.025  # [m] along the longest axis, from a box to keep out of to start and goal
 
 
@@ -38,6 +39,7 @@ class JacoEnv(SimulatedEnv):
         image_size: int = 128,
         randomize_visuals: float = 0.0,
         keep_out: float = 0.0,
+        shift: str | None = None,
         render_mode: str | None = "rgb_array",
     ) -> None:
         """`keep_out`: side [m] of a box half-way between start and goal that the pinch point must keep out of; 0: none.
@@ -47,7 +49,7 @@ class JacoEnv(SimulatedEnv):
         """
         if not 0.0 <= keep_out <= 1.0:
             raise SceneError(f"expected keep_out in 0..1 m, got {keep_out}: change the environment's arguments")
-        super().__init__(image_size, randomize_visuals, render_mode)
+        super().__init__(image_size, randomize_visuals, render_mode, shift)
         low, high = WORKSPACE_LOW - 0.1, WORKSPACE_HIGH + 0.1
         if self.grips:
             low, high = np.append(low, -0.5), np.append(high, 1.5)
@@ -65,7 +67,8 @@ class JacoEnv(SimulatedEnv):
         return build_model(self._add_objects)
 
     def _make_visuals(self, model: mujoco.MjModel) -> Visuals:
-        return Visuals(model, CAMERA, objects=self._objects(), surfaces=("table", "ground"))
+        surfaces = ("table", "ground")
+        return Visuals(model, CAMERA, objects=self._objects(), surfaces=surfaces, beside=BESIDE, bulk=0.035, sway=0.04)
 
     # What a task adds to the scene.
     def _objects(self) -> tuple[str, ...]:
@@ -89,6 +92,10 @@ class JacoEnv(SimulatedEnv):
         """Centre [3] [m] of an object."""
         position: Array = self._physics.data.body(name).xpos.copy()
         return position
+
+    def is_seen(self) -> bool:
+        least = VISIBLE * self.image_size**2
+        return all(self.visible_pixels(name) >= least for name in self._objects())
 
     def _place_object(self, name: str, where: Array, yaw: float) -> None:
         """Put an object, upright and at rest, with its centre at `where` [3] [m]."""

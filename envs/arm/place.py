@@ -28,7 +28,6 @@ APPROACH, GRIPPED, UPRIGHT = 0.5, 0.3, 0.1
 NEAR = 0.03  # [m] of the hand from the cup, from where the fingers should rather close
 HOLDING, EMPTY = 0.7, 0.8  # [rad] angles of fingers around a cup, and of fingers that have missed it
 CLEAR = 0.02  # [m] height at which the cup is to pass over the platform
-VISIBLE = 0.008  # share of the picture the cup must fill in a goal image
 APART = 0.10  # [m] the hand starts at least this far from where the cup goes
 
 
@@ -109,7 +108,10 @@ class JacoPlace(JacoEnv):
 
     def _is_goal(self, goal: Array) -> bool:
         stands = np.linalg.norm(self.cup() - goal) < 0.02 and self._is_settled("cup")
-        return bool(stands and self.visible_pixels("cup") >= VISIBLE * self.image_size**2)
+        return bool(stands and self.is_seen())
+
+    def position(self) -> Array:
+        return self.cup()
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.cup() - self._goal_position))

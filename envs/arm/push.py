@@ -21,7 +21,6 @@ Array = NDArray[Any]
 
 CUBE_LOW, CUBE_HIGH = np.array([-0.14, 0.05]), np.array([0.14, 0.21])  # [m] where starts and goals lie
 NEAREST, FARTHEST = 0.06, 0.20  # [m] from the cube's start to its goal
-VISIBLE = 0.008  # share of the picture the cube must fill in a goal image: about half a cube that nothing hides
 APPROACH = 0.10  # weight of the hand's distance to the cube in the oracle's cost: without it a far hand sees no slope
 
 
@@ -94,7 +93,10 @@ class JacoPush(JacoEnv):
         inside = (cube[:2] >= CUBE_LOW).all() and (cube[:2] <= CUBE_HIGH).all()
         settled = abs(cube[2] - CUBE_HALF) < 0.005 and self._is_settled("cube")
         plausible = NEAREST <= moved <= FARTHEST and inside and settled
-        return bool(plausible and self.visible_pixels("cube") >= VISIBLE * self.image_size**2)
+        return bool(plausible and self.is_seen())
+
+    def position(self) -> Array:
+        return self.cube()
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.cube() - self._goal_position))

@@ -41,6 +41,9 @@ class JacoReach(JacoEnv):
         self._place_arm(start)
         self._forbid(None if explore else self._goal_position)
 
+    def position(self) -> Array:
+        return self.pinch()
+
     def distance(self) -> float:
         return float(np.linalg.norm(self.pinch() - self._goal_position))
 

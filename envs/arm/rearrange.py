@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from envs.arm.controller import WORKSPACE_HIGH, WORKSPACE_LOW
 from envs.arm.exploration import CLEAR, STANDOFF, Push, meddle, roam
 from envs.arm.jaco import ATTEMPTS, JacoEnv
-from envs.arm.push import CUBE_HIGH, CUBE_LOW, FARTHEST, NEAREST, VISIBLE
+from envs.arm.push import CUBE_HIGH, CUBE_LOW, FARTHEST, NEAREST
 from envs.arm.scene import CUBE_HALF, add_cube
 from envs.errors import PhysicsDiverged
 from envs.exploration import Mixture, OrnsteinUhlenbeck, Reading
@@ -128,11 +128,13 @@ class JacoRearrange(JacoEnv):
         """Whether both cubes are where goals may be, apart from each other, and to be seen."""
         cubes = self.cubes()
         moved = all(map(self._is_moved, CUBES, before)) and np.linalg.norm(cubes[0] - cubes[1]) >= APART
-        least = VISIBLE * self.image_size**2
-        return bool(moved and all(self.visible_pixels(name) >= least for name in CUBES))
+        return bool(moved and self.is_seen())
 
     def _reading(self, name: str) -> Reading:
         return lambda: self.object_position(name)
+
+    def position(self) -> Array:
+        return self.cubes()
 
     def distance(self) -> float:
         """Of the cube that is further from its goal."""

@@ -18,6 +18,9 @@ ARM_JOINTS = tuple(f"joint_{i}" for i in range(1, 7))
 FINGERS = tuple(f"hand/finger_{i}" for i in (1, 2, 3))
 PINCH = "hand/pinchsite"
 CAMERA = "front"
+BESIDE = tuple(
+    (side * x, y) for side in (-1, 1) for x, y in ((0.27, 0.0), (0.28, 0.1), (0.27, 0.2))
+)  # [m] on the table
 CUBE_HALF = 0.035  # [m]
 CUP_RADIUS, CUP_HALF = 0.035, 0.045  # [m]
 PLATFORM, PLATFORM_HALF, PLATFORM_TOP = (0.13, 0.13), 0.06, 0.06  # [m] its middle, half its side, its height

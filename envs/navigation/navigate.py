@@ -12,7 +12,7 @@ from envs.errors import PhysicsDiverged, SceneError
 from envs.exploration import Mixture, OrnsteinUhlenbeck
 from envs.goal_env import Policy
 from envs.navigation.exploration import DOOR, Drive, draw_place, way_points
-from envs.navigation.scene import CAMERA, HALF, ROOMS, TIMESTEP, TRACK, WHEEL, WHEELS, build_model
+from envs.navigation.scene import CAMERA, CORNERS, HALF, ROOMS, TIMESTEP, TRACK, WHEEL, WHEELS, build_model
 from envs.simulated import SimulatedEnv
 from envs.visuals import Visuals
 
@@ -40,6 +40,7 @@ class Navigate(SimulatedEnv):
         image_size: int = 128,
         randomize_visuals: float = 0.0,
         keep_out: float = 0.0,
+        shift: str | None = None,
         render_mode: str | None = "rgb_array",
     ) -> None:
         """There is nothing to keep out of: `keep_out` must be 0. Raises SceneError."""
@@ -48,7 +49,7 @@ class Navigate(SimulatedEnv):
                 f"expected no box to keep out of for navigate, whose doorway it would block, got keep_out {keep_out}: "
                 "leave it at 0"
             )
-        super().__init__(image_size, randomize_visuals, render_mode)
+        super().__init__(image_size, randomize_visuals, render_mode, shift)
         high = np.array([HALF + 0.1, HALF + 0.1, 1.01, 1.01])
         self._make_spaces(image_size, 2, -high, high, keep_out=0)
         model = self._physics.model
@@ -59,7 +60,7 @@ class Navigate(SimulatedEnv):
         return build_model()
 
     def _make_visuals(self, model: mujoco.MjModel) -> Visuals:
-        return Visuals(model, CAMERA, objects=("robot",), surfaces=ROOMS)
+        return Visuals(model, CAMERA, objects=("robot",), surfaces=ROOMS, beside=CORNERS, bulk=0.08, sway=0.02)
 
     def pose(self) -> Array:
         """x, y [m], cosine and sine of the heading: [4]."""
@@ -112,6 +113,9 @@ class Navigate(SimulatedEnv):
         """Of points [N,P], the first two numbers are taken, as a place on the floor: a pose may be given as it is."""
         points = np.asarray(points, dtype=np.float64)
         return super().project(np.pad(points[:, :2], ((0, 0), (0, 1))))
+
+    def position(self) -> Array:
+        return self.pose()[:2]
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.pose()[:2] - self._goal_position))

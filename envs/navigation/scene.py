@@ -11,6 +11,7 @@ CAMERA = "above"
 HALF = 1.2  # [m] the rooms together are a square of twice this side
 WALL, BORDER, HEIGHT = 0.03, 0.15, 0.12  # [m] half the thickness of the inner wall, of the outer ones; their height
 DOORWAY = 0.25  # [m] half its width; it is in the middle of the wall at x = 0
+CORNERS = tuple((x, y) for x in (-1.1, 1.1) for y in (-1.1, 1.1))  # [m] places in them that the robot hardly covers
 RADIUS = 0.15  # [m] of the robot
 WHEEL, TRACK = 0.05, 0.10  # [m] radius of a wheel, and its distance from the robot's middle
 WHEELS = ("wheel_left", "wheel_right")

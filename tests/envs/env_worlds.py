@@ -83,12 +83,18 @@ def _robot_to(world: Any, offset: float) -> None:
     world._place_robot(world._goal_position + np.array([0.0, inward * offset]), 0.0)
 
 
+def _links_to(world: Any, offset: float) -> None:
+    inward = -np.sign(world._goal_position[1])  # the wrist has limits, which push back
+    world._place_arm(world._goal_position + np.array([0.0, inward * offset / 0.12]))
+
+
 PLACE: dict[str, Callable[[Any, float], None]] = {
     "jaco_reach": _hand_to,
     "jaco_push": _cube_to,
     "jaco_rearrange": _cubes_to,
     "jaco_place": _cup_to,
     "navigate": _robot_to,
+    "dmc_reacher": _links_to,
 }
 """By task: bring the world, at rest, to `offset` [m] from the goal. A task without an entry fails its tests."""
 

@@ -20,7 +20,7 @@ HARM = {
     "nan position": ("qpos", 0, np.nan),
     "nan velocity": ("qvel", -1, np.nan),
     "infinite velocity": ("qvel", 0, np.inf),
-    "huge position": ("qpos", 2, 1e12),
+    "huge position": ("qpos", 1, 1e12),
     "huge velocity": ("qvel", 0, 1e12),
     "velocity that becomes huge": ("qvel", 1, 1e9),
 }
