@@ -8,13 +8,20 @@ from typing import Any
 
 import torch
 
+from benchmarks.agents.dreamer_online import dreamerv3_online, dreamerv3_reacher
 from benchmarks.latency import latency
+from benchmarks.probes import probe, write_curves
 from benchmarks.suite import Row, run_suite
 from benchmarks.throughput import throughput
 from worldmodel.errors import ConfigError
 
 WHOLE = "0/1"  # the shard that is everything
-SUITES: Mapping[str, Callable[..., object]] = {"latency": latency, "throughput": throughput}  # those without rows
+SUITES: Mapping[str, Callable[..., object]] = {  # those without rows
+    "latency": latency,
+    "throughput": throughput,
+    "dreamerv3_reacher": dreamerv3_reacher,
+    "dreamerv3_online": dreamerv3_online,
+}
 
 
 def bench(
@@ -24,20 +31,29 @@ def bench(
     model: str | Path = "jaco",
     threads: int | None = None,
     shard: str = WHOLE,
+    cluster: str | None = None,
     config: str | None = None,
 ) -> None:
     """Run one suite; what it measures and raises stands at its function.
 
-    suite: {"name", "rows" (the fields of Row)} or {"name": one of SUITES, and its own settings}. model: a shipped model
-    by name, or a folder; rows name their own. threads: of torch, for the whole process. config: kept as
-    out/config.yaml.
+    suite: {"name", "rows" (the fields of Row)}, for probes with the settings of `probe` beside them, or {"name": one of
+    SUITES, and its own settings}. model: a shipped model by name, or a folder; rows name their own. threads: of torch,
+    for the whole process. config: kept as out/config.yaml.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     if "rows" in suite:
-        run_suite([Row(**row) for row in suite["rows"]], Path(out), shard, config)
+        rows = [Row(**row) for row in suite["rows"]]
+        more = {key: value for key, value in suite.items() if key not in ("name", "rows")}
+        if more:
+            tasks = {row.settings["task"]["name"]: row.settings["task"] for row in rows}
+            probe(list(tasks.values()), Path(out), model, **more)
+        run_suite(rows, Path(out), shard, config, cluster)
+        if more:
+            write_curves(Path(out))
         return
-    if shard != WHOLE:
-        raise ConfigError(f"expected no shard for suite={suite['name']}, whose rows are measured together, got {shard}")
+    if shard != WHOLE or cluster is not None:
+        got = f"shard={shard} cluster={cluster}"
+        raise ConfigError(f"expected no shard and no cluster for suite={suite['name']}, one measurement, got {got}")
     settings = {key: value for key, value in suite.items() if key != "name"}
     SUITES[suite["name"]](out=out, model=model, threads=threads, config=config, **settings)

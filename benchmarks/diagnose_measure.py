@@ -64,16 +64,19 @@ class Forecast:
 
 
 @torch.no_grad()
-def sample(model: WorldModel, table: Table, *, windows: int, horizon: int, seed: int) -> Sample:
-    """Draw and encode. Raises DataError where the data does not fit the model, or no episode is long enough."""
+def sample(model: WorldModel, table: Table, *, windows: int, horizon: int, seed: int, held_out: float = 0.05) -> Sample:
+    """Draw and encode; `held_out`: share of the episodes.
+
+    Raises DataError where the data does not fit the model, or no episode is long enough.
+    """
     sizes = (table.actions.shape[1], table.proprio.shape[1])
     if sizes != (model.config.action_dim, model.config.proprio_dim):
         raise DataError(
             f"expected actions of {model.config.action_dim} and proprioception of {model.config.proprio_dim} numbers "
             f"as the model has, got {sizes[0]} and {sizes[1]}: name the data it was trained on"
         )
-    rng, (train, held_out) = np.random.default_rng(seed), table.split()
-    starts = table.window_starts(horizon + 1, held_out)
+    rng, (train, others) = np.random.default_rng(seed), table.split(held_out)
+    starts = table.window_starts(horizon + 1, others)
     if len(starts) < FEWEST:
         raise DataError(
             f"expected at least {FEWEST} windows of {horizon + 1} frames in held-out episodes, got {len(starts)}: "

@@ -12,11 +12,21 @@ import gymnasium
 import torch
 
 import worldmodel
-from benchmarks.agents import HoldAgent, OracleAgent, PixelPredictionAgent, PolicyAgent, RandomAgent
+from benchmarks.agents import (
+    DreamerAgent,
+    DreamerPlanningAgent,
+    HoldAgent,
+    OracleAgent,
+    PixelPredictionAgent,
+    PolicyAgent,
+    RandomAgent,
+)
 from benchmarks.episode import MakeEnv
+from benchmarks.logged_goals import make_task
 from benchmarks.run import AgentFactory, Subject, run
 from worldmodel.agent import PLANNERS
 from worldmodel.baselines.bundle import KINDS, load_baseline
+from worldmodel.baselines.dreamer_policy import DreamerBaseline
 from worldmodel.baselines.pixels import PixelPredictor
 from worldmodel.baselines.strip import STRIP
 from worldmodel.errors import ConfigError
@@ -24,8 +34,9 @@ from worldmodel.guardrails import Guardrails
 from worldmodel.types import Agent
 
 AGENTS = ("planning", "oracle", "random", "hold", *KINDS)
-PLANNED = ("planning", "oracle", "pixel_prediction")  # with one of the planners
-IN_PIXELS = ("horizon", "initial_std", "running_weight", "warm_start")  # what agent=pixel_prediction can be told
+SEARCHING = ("pixel_prediction", "dreamerv3_planning")  # baselines
+PLANNED = ("planning", "oracle", *SEARCHING)  # with one of the planners
+IN_PIXELS = ("horizon", "initial_std", "running_weight", "warm_start")  # what those of SEARCHING can be told
 
 
 def drive(
@@ -43,6 +54,8 @@ def drive(
     model: str | Path = "jaco",
     baseline: str | Path | None = None,
     goal: str | Path | None = None,
+    shift: str | None = None,
+    goal_after: int | None = None,
     parallel: int = 1,
     threads: int | None = None,
     config: str | None = None,
@@ -55,21 +68,20 @@ def drive(
     guardrails: {"name", "keep_out" (side of the box between start and goal [m]), and the fields of Guardrails}.
     oracle: its horizon and initial_std, and its own settings of the planner.
     model: a shipped model by name, or a folder. baseline: the folder of one, for the agents of its kind.
+    shift: how the scene is to look, one of envs.visuals.SHIFTS; None: as in the training data. goal_after: goals so
+    many decisions away, see benchmarks/logged_goals.py; None: the task's own.
     threads: of torch, for the whole process.
     """
-    if agent not in AGENTS:
-        raise ConfigError(f"expected agent to be one of {', '.join(AGENTS)}, got {agent!r}: choose one of them")
-    if agent == "oracle" and goal is not None:
-        raise ConfigError(
-            "expected the task's own goals for agent=oracle, got goal=: it cannot see; use agent=planning"
-        )
-    if (agent in KINDS) != (baseline is not None):
-        mend = f"give baseline=DIR of a {agent}" if agent in KINDS else f"it is for agent={' | '.join(KINDS)}"
-        raise ConfigError(f"expected baseline= exactly for the agents that are one, got {baseline} for {agent}: {mend}")
+    _refuse(agent, baseline, goal)
+    if goal_after is not None and (goal is not None or shift is not None or guardrails["keep_out"]):
+        raise ConfigError(f"expected goal_after={goal_after} without goal=, shift= and a box to keep out of: give one")
     if threads is not None:
         torch.set_num_threads(threads)
     trained = model if baseline is None else baseline
-    subject = _subject(task, agent, planner, trained, video, planning=planning, guardrails=guardrails, oracle=oracle)
+    settings = {"planning": planning, "guardrails": guardrails, "oracle": oracle}
+    subject = _subject(
+        task, agent, planner, trained, video, variant={"shift": shift, "goal_after": goal_after}, **settings
+    )
     done = run(
         subject,
         episodes=episodes,
@@ -86,6 +98,19 @@ def drive(
     return done
 
 
+def _refuse(agent: str, baseline: str | Path | None, goal: str | Path | None) -> None:
+    """Raise ConfigError for an agent that there is not, or that has no use for what it is given."""
+    if agent not in AGENTS:
+        raise ConfigError(f"expected agent to be one of {', '.join(AGENTS)}, got {agent!r}: choose one of them")
+    if agent == "oracle" and goal is not None:
+        raise ConfigError(
+            "expected the task's own goals for agent=oracle, got goal=: it cannot see; use agent=planning"
+        )
+    if (agent in KINDS) != (baseline is not None):
+        mend = f"give baseline=DIR of a {agent}" if agent in KINDS else f"it is for agent={' | '.join(KINDS)}"
+        raise ConfigError(f"expected baseline= exactly for the agents that are one, got {baseline} for {agent}: {mend}")
+
+
 def _subject(
     task: Mapping[str, Any],
     agent: str,
@@ -93,6 +118,7 @@ def _subject(
     model: str | Path,
     video: bool,
     *,
+    variant: Mapping[str, Any],
     planning: Mapping[str, Any],
     guardrails: Mapping[str, Any],
     oracle: Mapping[str, Any],
@@ -101,8 +127,9 @@ def _subject(
     import envs  # registers the tasks  # noqa: F401
 
     env_id = str(task["id"])
-    obstacle: dict[str, Any] = {"keep_out": guardrails["keep_out"]} if guardrails["keep_out"] else {}
-    make_env: MakeEnv = partial(gymnasium.make, env_id, disable_env_checker=True, **obstacle)
+    options = {"keep_out": guardrails["keep_out"] or None, "shift": variant["shift"]}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    make_env: MakeEnv = partial(make_task, env_id, variant["goal_after"], **given)
     name = str(planner["name"]) if agent in PLANNED else None
     settings = {key: value for key, value in planner.items() if key != "name"} if name is not None else {}
     card: Mapping[str, Any] = {"name": None, "sha256": None}
@@ -121,7 +148,7 @@ def _subject(
         make_agent, card = _baseline(agent, model, search, told)
         settings |= told
     recorded = {**settings, "guardrails": dict(guardrails)}
-    return Subject(env_id, str(task["name"]), make_env, agent, make_agent, name, card, recorded)
+    return Subject(env_id, str(task["name"]), make_env, agent, make_agent, name, card, recorded, variant)
 
 
 def _guardrails(settings: Mapping[str, Any]) -> Guardrails | None:
@@ -157,7 +184,7 @@ def _baseline(
 ) -> tuple[AgentFactory, Mapping[str, Any]]:
     """The baseline, loaded before anything else is made. search: the planner, for the one that plans; told: how."""
     loaded, card = load_baseline(folder, kind)
-    known = IN_PIXELS if isinstance(loaded, PixelPredictor) else ()
+    known = IN_PIXELS if kind in SEARCHING else ()
     if set(told) - set(known):
         took = ", ".join(f"planning.{key}" for key in known) or "nothing of planning"
         raise ConfigError(f"expected {took} for agent={kind}, got {', '.join(told)}: leave the others out")
@@ -168,6 +195,8 @@ def _baseline(
             raise ConfigError(f"expected a baseline with the task's action dimensions, got {got}: train another")
         if isinstance(loaded, PixelPredictor):
             return PixelPredictionAgent(loaded, search, **told)
+        if isinstance(loaded, DreamerBaseline):
+            return DreamerPlanningAgent(loaded, search, **told) if loaded.config.plans else DreamerAgent(loaded)
         return PolicyAgent(loaded)
 
     return make, card

@@ -119,6 +119,13 @@ def check_task(env_id: str, budget: int, success_radius_m: float) -> None:
             )
 
 
+def steps_of(env_id: str) -> str:
+    """What a budget counts, in words."""
+    units = {rule.id: rule.step_unit for rule in PROTOCOL.tasks}
+    unit = units.get(env_id, "decision")
+    return f"decisions of {PROTOCOL.decision_s} s" if unit == "decision" else f"{unit}s"
+
+
 def _ranges() -> str:
     return ", ".join(
         f"{known.name} {known.first}-{known.last}" if known.last is not None else f"{known.name} {known.first} and up"

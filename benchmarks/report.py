@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from benchmarks.protocol import PROTOCOL
+from benchmarks.protocol import PROTOCOL, steps_of
 from benchmarks.report_style import STYLE
 from benchmarks.summary import read_lines
 from worldmodel.errors import ConfigError, WorldModelError
@@ -99,7 +99,7 @@ def _section(folder: Path, path: Path, summary: Mapping[str, Any]) -> str:
         notices.append(f"The first {MOST_CARDS} of {len(lines)} episodes are shown; episodes.jsonl has them all.")
     about = (
         f"{summary['env_id']}, {seeds['range']} seeds {seeds['first']} to {seeds['last']}, budget {summary['budget']} "
-        f"decisions of {PROTOCOL.decision_s} s, success within {100 * summary['success_radius_m']:g} cm"
+        f"{steps_of(summary['env_id'])}, success within {100 * summary['success_radius_m']:g} cm"
     )
     cards = "\n".join(_card(folder, path, line) for line in lines[:MOST_CARDS])
     notes = "".join(f'<p class="notice">{escape(notice)}</p>' for notice in notices)

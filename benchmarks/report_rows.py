@@ -13,6 +13,8 @@ from benchmarks.stats import McNemar, PairedDifference, mcnemar, paired_bootstra
 from benchmarks.summary import Line, read_lines
 from worldmodel.errors import ConfigError
 
+EFFORT = "effort.json"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -28,13 +30,26 @@ class Measured:
         """What must be equal for two rows to be comparable: the environment with its options, and the protocol."""
         keep_out = self.summary.get("planner_settings", {}).get("guardrails", {}).get("keep_out", 0.0)
         goal = self.summary.get("goal")
-        return f"{self.summary['env_id']} {self.summary['protocol']['sha256']} {keep_out or 0.0} {goal}"
+        far = variant(self.summary)["goal_after"]
+        return f"{self.summary['env_id']} {self.summary['protocol']['sha256']} {keep_out or 0.0} {goal} {far}"
+
+    @property
+    def shift(self) -> str | None:
+        """How its scenes look unlike the training data; starts, goals and physics are the same."""
+        shift: str | None = variant(self.summary)["shift"]
+        return shift
 
     @property
     def rate(self) -> float | None:
         """The share of episodes that reached the goal; None where that is not known."""
         rate: float | None = self.summary["success_rate"]
         return rate
+
+    @property
+    def interactions(self) -> int | None:
+        """Decisions in the environment it was trained on; None where that is not recorded, or it was not trained."""
+        count: int | None = self.summary["model"].get("decisions")
+        return count
 
     @property
     def seconds(self) -> list[float]:
@@ -66,6 +81,9 @@ def read_rows(folder: Path) -> list[Measured]:
     if not found:
         raise ConfigError(f"expected a folder with summary.json in it or one level below, got {folder}: drive first")
     summaries = [json.loads((place / "summary.json").read_text(encoding="utf-8")) for place in found]
+    known = efforts(folder)
+    for summary in summaries:
+        summary["model"] = {**known.get(str(summary["model"]["sha256"]), {}), **summary["model"]}
     names = _names(summaries)
     rows = [
         Measured(place, summary, read_lines(place / "episodes.jsonl"), name)
@@ -74,10 +92,44 @@ def read_rows(folder: Path) -> list[Measured]:
     return sorted(rows, key=lambda row: (str(row.summary["task"]), -(row.rate or 0.0), row.name))
 
 
+def efforts(folder: Path) -> dict[str, dict[str, Any]]:
+    """What models cost that do not say so themselves, by sha256: of benchmarks/effort.json and folder/effort.json.
+
+    {"decisions" logged to train on, "configurations_tried", "effort" (where that is from)}; None where not recorded.
+    Raises ConfigError for a file that says something else.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in (Path(__file__).parent / EFFORT, folder / EFFORT):
+        given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for sha256, facts in given.items():
+            counts = {key: value for key, value in facts.items() if key != "effort"}
+            whole = all(value is None or (isinstance(value, int) and value > 0) for value in counts.values())
+            if not whole or set(counts) - {"decisions", "configurations_tried"}:
+                raise ConfigError(
+                    f"expected decisions and configurations_tried, whole numbers or null, and effort, in {path}, "
+                    f"got {counts} for {sha256[:8]}: mend it"
+                )
+        found |= given
+    return found
+
+
 def who(summary: Mapping[str, Any]) -> str:
     """The agent, and its planner where it has one."""
     agent: str = summary["agent"]
     return agent if summary["planner"] is None else f"{agent} ({summary['planner']})"
+
+
+def variant(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """How the task differed from itself; results that say nothing of it were measured before it could."""
+    return {"shift": None, "goal_after": None, **summary.get("variant", {})}
+
+
+def alike(row: Measured, but_for: str) -> str:
+    """Equal for rows that differ in nothing but this one part of their variant."""
+    summary = row.summary
+    facts = {key: summary.get(key) for key in ("task", "agent", "planner", "planner_settings", "seeds", "goal")}
+    others = {key: value for key, value in variant(summary).items() if key != but_for}
+    return json.dumps({**facts, "model": summary["model"]["sha256"], "others": others}, sort_keys=True)
 
 
 def _names(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -89,6 +141,7 @@ def _names(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
         shared = set.intersection(*(set(each) for each in facts))
         keys = sorted(key for key in shared if len({str(fact[key]) for fact in facts}) > 1)
         own = _facts(summary)
+        keys = [key for key in keys if own[key] is not None or key.partition(".")[0] != "variant"]
         names.append(", ".join([who(summary), *(f"{key.rpartition('.')[2]} {own[key]}" for key in keys)]))
     return names
 
@@ -96,6 +149,7 @@ def _names(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
 def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What can tell two rows of one agent apart."""
     facts = {"model": str(summary["model"]["sha256"])[:8], "seeds from": summary["seeds"]["first"]}
+    facts |= {f"variant.{key}": value for key, value in variant(summary).items()}
     for key, value in summary.get("planner_settings", {}).items():
         nested = value.items() if isinstance(value, Mapping) else [("", value)]
         facts |= {f"{key}.{inner}".rstrip("."): each for inner, each in nested}
@@ -103,11 +157,14 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pairs(rows: Sequence[Measured]) -> list[Pair]:
-    """Every two rows of one task in one world that have seeds in common and know their success."""
+    """Every two rows of one task in one world that have seeds in common and know their success.
+
+    In two looks, an agent is compared with itself only.
+    """
     known = [row for row in rows if row.rate is not None]
     found = []
     for first, second in itertools.combinations(known, 2):
-        if first.world != second.world:
+        if first.world != second.world or (first.shift != second.shift and who(first.summary) != who(second.summary)):
             continue
         lines = [{line["seed"]: line for line in row.lines} for row in (first, second)]
         common = sorted(lines[0].keys() & lines[1].keys())

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.protocol import PROTOCOL, protocol_sha256
+from benchmarks.protocol import PROTOCOL, protocol_sha256, steps_of
 from benchmarks.report import distances, footer, rate_cell, tag, write_report
-from benchmarks.report_figures import latencies, over_decisions, over_latency
+from benchmarks.report_figures import latencies, over_decisions, over_goals, over_interactions, over_latency
+from benchmarks.report_probes import horizons, probes
 from benchmarks.report_rows import Measured, Pair, pairs, read_rows
+from benchmarks.report_shifts import shifts
 from benchmarks.report_style import SORT, STYLE, SUITE_STYLE
 from benchmarks.summary import Line
 from worldmodel.baselines.strip import STRIP
@@ -57,16 +59,21 @@ def write_suite_report(folder: Path) -> Path:
     rows = read_rows(folder)
     page = folder / "index.html"
     with atomic_file(page) as temporary:
-        temporary.write_text(_page(rows), encoding="utf-8")
+        temporary.write_text(_page(folder, rows), encoding="utf-8")
     return page
 
 
-def _page(rows: Sequence[Measured]) -> str:
+def _page(folder: Path, rows: Sequence[Measured]) -> str:
     tasks = [(task, list(own)) for task, own in groupby(rows, key=lambda row: str(row.summary["task"]))]
     names = ", ".join(task for task, _ in tasks)
     compared = pairs(rows)
     sections = "\n".join(_task(task, own) for task, own in tasks)
     tests = _paired(compared) if compared else ""
+    more = "\n".join(
+        f'<h2>{title}</h2>\n<p class="about">{escape(about)}</p>\n{_table(head, body)}'
+        for title, (head, body, about) in (("Looks", shifts(rows)), ("Probes", probes(folder)))
+        if body
+    )
     details = "\n".join(_row_section(index, row) for index, row in enumerate(rows))
     return f"""<!doctype html>
 <html lang="en">
@@ -84,6 +91,7 @@ def _page(rows: Sequence[Measured]) -> str:
 {escape(PROTOCOL.failure)}.</p>
 {sections}
 <p class="about">{escape(ABOUT)}</p>
+{more}
 {tests}
 <h2>Rows</h2>
 {details}
@@ -101,15 +109,20 @@ def _task(task: str, rows: Sequence[Measured]) -> str:
     first = rows[0].summary
     ranges = sorted({f"{row.summary['seeds']['range']} seeds from {row.summary['seeds']['first']}" for row in rows})
     about = (
-        f"{first['env_id']}, {', '.join(ranges)}; budget {first['budget']} decisions of {PROTOCOL.decision_s} s; "
+        f"{first['env_id']}, {', '.join(ranges)}; budget {first['budget']} {steps_of(first['env_id'])}; "
         f"success within {100 * first['success_radius_m']:g} cm"
     )
     known = [row for row in rows if row.rate is not None and row.lines]
     timed = [row for row in known if row.seconds]
     drawn = [("Reached within so many decisions", over_decisions, known)]
     drawn += [("Success and time", over_latency, timed), ("Time per decision", latencies, timed)]
+    drawn.append(("Success and interactions", over_interactions, [row for row in known if row.interactions]))
     figures = "".join(
         f"<figure>{draw(own)}<figcaption>{escape(title)}</figcaption></figure>" for title, draw, own in drawn if own
+    )
+    figures += "".join(
+        f"<figure>{over_goals(curves)}<figcaption>Goals further away</figcaption></figure>"
+        for curves in horizons(rows).values()
     )
     body = [_cells(row) for row in rows]
     return (
@@ -191,6 +204,8 @@ def _row_section(index: int, row: Measured) -> str:
     if config.is_file():
         command = config.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         parts.append(f"<pre>{escape(command)}</pre>")
+    if "effort" in summary["model"]:
+        parts.append(f'<p class="about">{escape(summary["model"]["effort"])}</p>')
     if summary["interrupted"]:
         parts.append(f'<p class="notice">Interrupted after {len(row.lines)} episodes.</p>')
     if "success_unknown" in summary:

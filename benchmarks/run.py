@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Subject:
     """Who is measured on what. `env_id` is what `make_env` makes; `planner` None where nothing is planned.
 
     model: at least {"name", "sha256"}, both None without a model. settings: of the planner, recorded in the summary.
+    variant: how the task differs from itself, {"shift": its name or None, "goal_after": decisions or None}.
     """
 
     env_id: str
@@ -47,6 +48,7 @@ class Subject:
     planner: str | None
     model: Mapping[str, Any]
     settings: Mapping[str, Any]
+    variant: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,6 +60,7 @@ class _Ready:
     radius: float
     goal: NDArray[np.uint8] | None
     versions: dict[str, str]
+    step_s: float
 
 
 def run(
@@ -86,7 +89,7 @@ def run(
     fresh = not out.exists()
     if not resume or fresh:
         new_folder(out)
-    done = _complete_batches(out / "episodes.jsonl", episodes, parallel)
+    done = complete_batches(out / "episodes.jsonl", episodes, parallel)
     try:
         ready = _prepare(subject, seed, goal)
     except BaseException:
@@ -130,6 +133,7 @@ def _about(subject: Subject, ready: _Ready, lines: list[dict[str, Any]]) -> dict
         "budget": ready.budget,
         "success_radius_m": ready.radius,
         "planner_settings": dict(subject.settings),
+        "variant": dict(subject.variant),
     }
 
 
@@ -147,12 +151,13 @@ def _prepare(subject: Subject, seed: int, goal: Path | None) -> _Ready:
             image = load_goal_image(goal, observation["pixels"].shape[0])
             print(image.note)
             pixels = image.pixels
-        return _Ready(subject.make_agent(env), budget, radius, pixels, found)
+        step_s = 1.0 / float(env.metadata.get("render_fps", 1.0 / PROTOCOL.decision_s))
+        return _Ready(subject.make_agent(env), budget, radius, pixels, found, step_s)
     finally:
         env.close()
 
 
-def _complete_batches(path: Path, episodes: int, parallel: int) -> int:
+def complete_batches(path: Path, episodes: int, parallel: int) -> int:
     """How many episodes of complete batches are in the file; the others are cut off."""
     text = path.read_bytes() if path.is_file() else b""
     whole = text.splitlines(keepends=True)
@@ -168,7 +173,7 @@ def _complete_batches(path: Path, episodes: int, parallel: int) -> int:
 def _drive(subject: Subject, ready: _Ready, seeds: range, skip: int, out: Path, video: bool, parallel: int) -> None:
     """Drive all seeds but the first `skip`."""
     who = subject.agent if subject.planner is None else f"{subject.agent} ({subject.planner})"
-    caption = Caption(subject.task, who, ready.radius, ready.budget, PROTOCOL.decision_s)
+    caption = Caption(subject.task, who, ready.radius, ready.budget, ready.step_s)
     done: list[Episode] = []
     if video:
         (out / "videos").mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cluster import drive_on_ray
 from benchmarks.drive import PLANNED, drive
 from benchmarks.report_suite import write_suite_report
 from benchmarks.summary import Line
@@ -21,6 +22,7 @@ from worldmodel.errors import ConfigError
 from worldmodel.storage import atomic_file
 
 NOT_THE_ROW = ("out", "threads")  # settings that do not decide what happens in an episode
+LATER = ("shift", "goal_after")
 SUMMARY = "summary.json"
 HEAD = (
     "| row | reached | held | median | seconds per decision | episodes |",
@@ -39,6 +41,8 @@ class Row:
     def folder(self) -> str:
         """A name that says what the row is, and a key that no other row has."""
         settings = {key: value for key, value in self.settings.items() if key not in NOT_THE_ROW}
+        # What came later than the first rows and is left alone does not make a row another one.
+        settings = {key: value for key, value in settings.items() if key not in LATER or value is not None}
         settings["model"] = fingerprint(settings["model"]) if settings["agent"] == "planning" else None
         settings["baseline"] = settings["baseline"] and fingerprint(settings["baseline"])
         text = json.dumps(settings, sort_keys=True)
@@ -48,12 +52,14 @@ class Row:
         return "-".join([*parts, hashlib.sha256(text.encode()).hexdigest()[:10]])
 
 
-def run_suite(rows: Sequence[Row], out: Path, shard: str = "0/1", config: str | None = None) -> Path:
+def run_suite(
+    rows: Sequence[Row], out: Path, shard: str = "0/1", config: str | None = None, cluster: str | None = None
+) -> Path:
     """Drive every row that is not complete yet, write out/table.md and out/index.html; returns the table's path.
 
     shard: "i/n" takes every n-th row from the i-th on, for several machines; their folders are merged by copying them
-    together. config: kept as out/config.yaml. The same call again goes on where it was stopped. Raises ConfigError and
-    what `drive` raises.
+    together. cluster: "ray" drives the episodes on one, see benchmarks/cluster.py. config: kept as out/config.yaml.
+    The same call again goes on where it was stopped. Raises ConfigError and what `drive` raises.
     """
     index, count = _shard(shard)
     out.mkdir(parents=True, exist_ok=True)
@@ -62,6 +68,9 @@ def run_suite(rows: Sequence[Row], out: Path, shard: str = "0/1", config: str | 
     folders = [row.folder() for row in rows]
     if len(set(folders)) != len(folders):
         raise ConfigError("expected rows that differ, got two with the same settings: mend the suite")
+    if cluster == "ray":
+        missing = [number for number in range(index, len(rows), count) if not complete(out / folders[number])]
+        drive_on_ray([(rows[number].settings, out / folders[number]) for number in missing])
     for number in range(index, len(rows), count):
         row, folder = rows[number], out / folders[number]
         print(f"row {number + 1} of {len(rows)}: {row.words}", flush=True)

@@ -20,9 +20,23 @@ LIMITS = {
     "camera": Limit(kind=str),
     "frame_skip": Limit(low=1),
     "agent": Limit(
-        choices=("planning", "oracle", "random", "hold", "behaviour_cloning", "inverse_dynamics", "pixel_prediction")
+        choices=(
+            *("planning", "oracle", "random", "hold", "behaviour_cloning", "inverse_dynamics", "pixel_prediction"),
+            *("dreamerv3", "dreamerv3_planning"),
+        )
     ),
+    "shift": Limit(choices=("lighting", "camera", "colour", "distractor"), kind=str),
+    "sees": Limit(choices=("features", "pixels")),
+    "reward": Limit(choices=("success", "distance")),
+    "compare": Limit(choices=("posterior", "decoded")),
+    "size": Limit(choices=("1M", "12M", "25M", "50M", "100M", "200M", "400M")),
+    "length": Limit(low=2),
     "span": Limit(low=1, kind=int),
+    "goal_after": Limit(low=1, kind=int),
+    "logs": Limit(low=2),
+    "log_steps": Limit(low=2),
+    "log_seed": Limit(low=0),
+    "cluster": Limit(choices=("ray",), kind=str),
     "configurations_tried": Limit(low=1),
     "device": Limit(choices=("auto", "cpu", "cuda", "mps")),
     "episodes": Limit(low=1),
@@ -38,7 +52,7 @@ LIMITS = {
     "ema": Limit(low=0.0, high=0.99999),
     "validate_task": Limit(kind=str),
     "validate_episodes": Limit(low=1),
-    "learning_rate": Limit(low=1e-9, high=1.0),
+    "learning_rate": Limit(low=1e-9, high=1.0, kind=float),
     "randomize_visuals": Limit(low=0.0, high=1.0),
     "window": Limit(low=1),
     "windows": Limit(low=5),

@@ -110,7 +110,7 @@ def test_the_settings_are_those_of_the_suite() -> None:
     composed = VERBS["bench"].options.compose(["suite=latency"])
     offered = {**composed, **composed["suite"]}
     taken = inspect.signature(latency).parameters
-    assert set(offered) - {"suite", "name", "shard"} == set(taken) - {"config"}
+    assert set(offered) - {"suite", "name", "shard", "cluster"} == set(taken) - {"config"}
     same = {name: parameter.default for name, parameter in taken.items() if name not in ("out", "config", "planners")}
     assert {name: offered[name] for name in same} == same
     assert offered["name"] in SUITES

@@ -1,12 +1,14 @@
 """The benchmark cannot be fooled: not by an agent that looks where it must not, nor by a world that lies of success.
 
-Divergence, NaN distances and crashes are in test_evaluation_loop.py; rows of two planners in test_suite.py.
+Divergence, NaN distances and crashes are in test_evaluation_loop.py; rows of two planners in test_suite.py; another
+model on another machine in test_cluster.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from tiny_model import ARCHITECTURE, tiny_model
 from benchmarks.agents import HoldAgent, PixelPredictionAgent, PolicyAgent, RandomAgent
 from benchmarks.evaluate import evaluate
 from benchmarks.run import run
+from benchmarks.suite import run_suite
 from planners import cem
 from tests.benchmarks.test_evaluation_agents import oracle
 from tests.benchmarks.test_evaluation_run import SEED, lines, subject
@@ -29,6 +32,7 @@ from tests.benchmarks.tiny_env import HomingAgent, TinyEnv, maker
 from worldmodel.baselines.bundle import save_baseline
 from worldmodel.baselines.pixels import PixelConfig, PixelPredictor
 from worldmodel.baselines.policy import GoalPolicy, PolicyConfig
+from worldmodel.bundle import fingerprint, save
 from worldmodel.encoders import VJEPAEncoder
 from worldmodel.pretrain.vjepa import build_model
 from worldmodel.types import Observations
@@ -171,6 +175,23 @@ def test_the_world_an_agent_is_made_from_is_not_the_one_it_is_measured_in(tmp_pa
     assert run(watched, episodes=5, seed=SEED, out=tmp_path)["failures"] == []
     assert [env.unwrapped._count for env in made] == [0, TinyEnv.budget]  # one that never moved, one that was measured
     assert [line["held"] for line in lines(tmp_path)].count(True) < 5
+
+
+def test_a_model_that_is_replaced_in_its_folder_gets_a_row_of_its_own(tmp_path: Path) -> None:
+    where, out = tmp_path / "model", tmp_path / "out"
+    for number in range(2):
+        changed = tiny_model()
+        changed.tracker.origin.add_(float(number))
+        if where.exists():
+            where.rename(tmp_path / "before")
+        save(changed, where, "# card")
+        table = run_suite([row(agent="planning", model=str(where), episodes=1)], out)
+        assert len(table.read_text().splitlines()) == 3  # head, rule and the row of the present model
+        assert len(list(out.glob("*/episodes.jsonl"))) == number + 1
+    digests = [json.loads(path.read_text())["model"]["sha256"] for path in out.glob("*/summary.json")]
+    assert fingerprint(where) in digests
+    assert len(set(digests)) == 2
+    assert all(len(lines(path.parent)) == 1 for path in out.glob("*/summary.json"))
 
 
 def test_rows_of_another_baseline_never_merge(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ MISTAKES = [
     (["drive", "out=new", "hydra.verbose=true"], "unknown option 'hydra.verbose' for drive"),
     (
         ["drive", "out=new", "task=jaco_raech"],
-        "did you mean 'jaco_reach'? (jaco_place | jaco_push | jaco_reach | jaco_rearrange | navigate)",
+        "did you mean 'jaco_reach'? (dmc_reacher | jaco_place | jaco_push | jaco_reach | jaco_rearrange | navigate)",
     ),
     (["drive", "out=new", "task=../task/jaco_reach"], "unknown task '../task/jaco_reach' for drive"),
     (["drive", "out=new", "task="], "unknown task '' for drive"),

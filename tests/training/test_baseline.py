@@ -16,6 +16,7 @@ from tiny_model import ARCHITECTURE, tiny_model
 
 from tests.training.test_training_resume import CPU, StopError, equal, nothing, table, weights_of
 from worldmodel.baselines.bundle import load_baseline, save_baseline
+from worldmodel.baselines.dreamer_policy import DreamerConfig
 from worldmodel.baselines.fit import FitSettings, fit
 from worldmodel.baselines.pixels import PixelConfig, PixelPredictor, sharpness
 from worldmodel.baselines.policy import GoalPolicy, PolicyConfig, displacements, hindsight
@@ -202,8 +203,10 @@ def test_the_yaml_offers_what_the_verb_takes(kind: str) -> None:
     offered = VERBS["baseline"].options.compose([f"kind={kind}"])
     taken = inspect.signature(baseline).parameters
     assert set(offered) == set(taken)
-    config = PixelConfig if kind == "pixel_prediction" else PolicyConfig
+    config: Any = {"pixel_prediction": PixelConfig, "dreamerv3": DreamerConfig, "dreamerv3_planning": DreamerConfig}
+    config = config.get(kind, PolicyConfig)
     decided = {"action_dim", "proprio_dim", "target"}
+    decided |= {"dreamerv3": {"compare"}, "dreamerv3_planning": {"reward", "span"}}.get(kind, set())
     assert set(offered["kind"]) - {"name", "batch_size"} == set(config.__dataclass_fields__) - decided
     assert offered["kind"]["name"] == kind
 

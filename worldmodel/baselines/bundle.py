@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from worldmodel.baselines.dreamer_policy import DreamerBaseline, DreamerConfig
 from worldmodel.baselines.pixels import PixelConfig, PixelPredictor
 from worldmodel.baselines.policy import GoalPolicy, PolicyConfig
 from worldmodel.bundle import CONFIG, ENCODER, MANIFEST, WEIGHTS, fingerprint, read_json, read_tensors, verified
@@ -18,9 +19,10 @@ from worldmodel.storage import atomic_dir, sha256_file, write_json
 from worldmodel.weights import fill, gather
 
 FORMAT = "worldmodel-baseline/1"
-KINDS = ("behaviour_cloning", "inverse_dynamics", "pixel_prediction")
+DREAMERS = ("dreamerv3", "dreamerv3_planning")
+KINDS = ("behaviour_cloning", "inverse_dynamics", "pixel_prediction", *DREAMERS)
 
-Baseline = GoalPolicy | PixelPredictor
+Baseline = GoalPolicy | PixelPredictor | DreamerBaseline
 
 
 def save_baseline(
@@ -35,7 +37,7 @@ def save_baseline(
     with atomic_dir(folder) as temporary:
         write_json(temporary / CONFIG, config)
         save_file(tensors, temporary / WEIGHTS)
-        if isinstance(model, GoalPolicy):
+        if not isinstance(model, PixelPredictor) and model.encoder is not None:
             model.encoder.save(temporary / ENCODER)
         if picture is not None:
             shutil.copyfile(picture, temporary / picture.name)
@@ -68,6 +70,9 @@ def load_baseline(folder: str | Path, kind: str) -> tuple[Baseline, dict[str, An
         model: Baseline
         if kind == "pixel_prediction":
             model = PixelPredictor(PixelConfig(**config["network"]))
+        elif kind in DREAMERS:
+            encoder = load_encoder(place / ENCODER) if (place / ENCODER).is_dir() else None
+            model = DreamerBaseline(encoder, DreamerConfig(**config["network"]))
         else:
             model = GoalPolicy(load_encoder(place / ENCODER), PolicyConfig(**config["network"]))
         about = {"name": kind, "sha256": sha256, **config["about"]}

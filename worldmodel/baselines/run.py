@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldmodel.baselines.bundle import KINDS, Baseline, save_baseline
+from worldmodel.baselines.bundle import DREAMERS, KINDS, Baseline, save_baseline
+from worldmodel.baselines.dreamer_fit import fit_dreamer
+from worldmodel.baselines.dreamer_policy import DreamerBaseline, new_dreamer
 from worldmodel.baselines.fit import FitSettings, fit
 from worldmodel.baselines.pixels import PixelConfig, PixelPredictor
 from worldmodel.baselines.policy import GoalPolicy, PolicyConfig
@@ -38,7 +40,7 @@ def baseline(
     encoder: str,
     out: str,
     steps: int,
-    learning_rate: float,
+    learning_rate: float | None,
     seed: int,
     configurations_tried: int = 1,
     device: str = "auto",
@@ -48,10 +50,10 @@ def baseline(
 ) -> dict[str, Any]:
     """Train one baseline on the episodes that `train` trains on, and write it to `out`/model.
 
-    kind: {"name" (one of KINDS), "batch_size", and the fields of PolicyConfig or PixelConfig that the data does not
-    decide}. encoder: of the policies; pixel_prediction has none, and also writes forecast.png, its forecasts beside the
-    truth. configurations_tried: settings that were tried, these included; in every result. camera, frame_skip,
-    skip_bad_episodes: see `load_table`.
+    kind: {"name" (one of KINDS), "batch_size", and the fields of PolicyConfig, PixelConfig or DreamerConfig that the
+    data does not decide}. encoder: of the policies; pixel_prediction has none, and also writes forecast.png, its
+    forecasts beside the truth. learning_rate: None is the kind's own. configurations_tried: settings that were tried,
+    these included; in every result. camera, frame_skip, skip_bad_episodes: see `load_table`.
     The same call again resumes. Returns the report that is written as report.json.
     Raises ConfigError, DataError, EncoderError or TrainingError.
     """
@@ -61,15 +63,14 @@ def baseline(
         raise ConfigError(f"expected kind to be one of {', '.join(KINDS)}, got {kind['name']!r}: choose one of them")
     loaded = load_table(list(data), camera=camera, frame_skip=frame_skip, skip_bad_episodes=skip_bad_episodes)
     table = loaded.table
-    model = _new(str(kind["name"]), sizes, encoder, table, seed)
-    window = model.config.window + 1 if isinstance(model, PixelPredictor) else 2
-    settings = FitSettings(steps, int(kind["batch_size"]), learning_rate, seed, window)
-    _require_windows(table, window, data)
+    model = _new(str(kind["name"]), sizes, encoder, table, seed, chosen)
+    settings = _settings(model, steps, int(kind["batch_size"]), learning_rate, seed)
+    _require_windows(table, settings.window, data)
     identity = {
         "kind": kind["name"],
         "settings": asdict(settings),
         "network": asdict(model.config),
-        "encoder_sha256": parameters_sha256(model.encoder) if isinstance(model, GoalPolicy) else None,
+        "encoder_sha256": _encoder_sha256(model),
         "data_sha256": loaded.sha256,
         "configurations_tried": configurations_tried,
     }
@@ -88,7 +89,21 @@ def baseline(
     return _finish(model, about, {**identity, **about, **found, "machine": machine(chosen)}, folder, data)
 
 
-def _new(kind: str, sizes: Mapping[str, Any], encoder: str, table: Table, seed: int) -> Baseline:
+def _settings(model: Baseline, steps: int, batch_size: int, learning_rate: float | None, seed: int) -> FitSettings:
+    """How it is trained; DreamerV3 as published."""
+    if isinstance(model, DreamerBaseline):
+        rate = 4e-5 if learning_rate is None else learning_rate
+        return FitSettings(steps, batch_size, rate, seed, model.config.length, weight_decay=0.0)
+    window = model.config.window + 1 if isinstance(model, PixelPredictor) else 2
+    return FitSettings(steps, batch_size, 1e-3 if learning_rate is None else learning_rate, seed, window)
+
+
+def _encoder_sha256(model: Baseline) -> str | None:
+    encoder = None if isinstance(model, PixelPredictor) else model.encoder
+    return None if encoder is None else parameters_sha256(encoder)
+
+
+def _new(kind: str, sizes: Mapping[str, Any], encoder: str, table: Table, seed: int, device: torch.device) -> Baseline:
     """A network with the dimensions of the data."""
     dims = (table.actions.shape[1], table.proprio.shape[1])
     frozen = None if kind == "pixel_prediction" else load_encoder(encoder)
@@ -96,6 +111,8 @@ def _new(kind: str, sizes: Mapping[str, Any], encoder: str, table: Table, seed: 
         torch.manual_seed(seed)
         if frozen is None:
             return PixelPredictor(PixelConfig(*dims, **sizes))
+        if kind in DREAMERS:
+            return new_dreamer(frozen, dims, {"reward": "none", **sizes}, device)
         target = "action" if kind == "behaviour_cloning" else "displacement"
         return GoalPolicy(frozen, PolicyConfig(*dims, target, **sizes))
 
@@ -109,7 +126,11 @@ def _train(
     checkpoints = folder / CHECKPOINTS
     checkpoints.mkdir(exist_ok=True)
     done = max((int(path.name[5:]) for path in checkpoints.glob("step-????????")), default=0)
-    fit(model, table, features, settings, checkpoints, device, Metrics(folder / "metrics.jsonl", done))
+    report = Metrics(folder / "metrics.jsonl", done)
+    if isinstance(model, DreamerBaseline):
+        fit_dreamer(model, table, features, settings, checkpoints, report)
+    else:
+        fit(model, table, features, settings, checkpoints, device, report)
     validation = model.validate(table, features, held_out)
     if isinstance(model, PixelPredictor):
         frames, drawn = model.forecast(table, features, held_out, 1)
