@@ -1,7 +1,7 @@
-"""`make weights`: remake the shipped model from nothing, with the commands a user would type. Every step resumes.
+"""`make weights`: remake the shipped models from nothing, with the commands a user would type. Every step resumes.
 
-collect -> pretrain -> train -> drive on validation goals -> worldmodel/models/jaco. The encoder also sees episodes in
-random looks, without which it was worse than a random network; tracker and dynamics are trained without them.
+collect -> pretrain -> train -> drive on validation goals -> worldmodel/models/NAME. The arm's encoder also sees
+episodes in random looks, without which it was worse than a random network; tracker and dynamics are trained without.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from worldmodel.bundle import MODELS
@@ -17,16 +18,41 @@ from worldmodel.cli import main as worldmodel
 
 WORK = Path("runs/weights")
 DATA = f"{WORK}/push,{WORK}/reach"
-NAME = "jaco"
-MAKE = (
-    f"collect task=jaco_push episodes=6000 steps=30 seed=10000 out={WORK}/push",
-    f"collect task=jaco_reach episodes=600 steps=30 seed=50000 out={WORK}/reach",
-    f"collect task=jaco_push episodes=700 steps=30 seed=30000 randomize_visuals=1.0 out={WORK}/looks",
-    f"pretrain data={DATA},{WORK}/looks out={WORK}/vjepa encoder=small steps=5000 learning_rate=6e-4",
-    f"train data={DATA} encoder={WORK}/vjepa/encoder out={WORK}/{NAME} name={NAME}",
+ROOMS = f"{WORK}/rooms"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The commands that end in the model `name`, in WORK/name, and the tasks it is for."""
+
+    name: str
+    make: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+RECIPES = (
+    Recipe(
+        "jaco",
+        (
+            f"collect task=jaco_push episodes=6000 steps=30 seed=10000 out={WORK}/push",
+            f"collect task=jaco_reach episodes=600 steps=30 seed=50000 out={WORK}/reach",
+            f"collect task=jaco_push episodes=700 steps=30 seed=30000 randomize_visuals=1.0 out={WORK}/looks",
+            f"pretrain data={DATA},{WORK}/looks out={WORK}/vjepa encoder=small steps=5000 learning_rate=6e-4",
+            f"train data={DATA} encoder={WORK}/vjepa/encoder out={WORK}/jaco name=jaco",
+        ),
+        ("jaco_reach", "jaco_push"),
+    ),
+    Recipe(
+        "navigate",
+        (
+            f"collect task=navigate episodes=800 steps=60 seed=60000 out={ROOMS}",
+            f"pretrain data={ROOMS} out={WORK}/light encoder=light steps=0",
+            f"train data={ROOMS} encoder={WORK}/light/encoder out={WORK}/navigate name=navigate predictor=wheeled"
+            " planning=wheeled steps=100 track_steps=1 track_rounds=0 pose_steps=2000 refine_steps=1",
+        ),
+        ("navigate",),
+    ),
 )
-TASKS = ("jaco_reach", "jaco_push")
-VALIDATION = f"drive episodes=20 seed=100000 parallel=10 model={WORK}/{NAME}/model"
 
 
 def run(command: str) -> None:
@@ -37,10 +63,10 @@ def run(command: str) -> None:
         sys.exit(code)
 
 
-def install(source: Path, target: Path) -> None:
+def install(recipe: Recipe) -> None:
     """Put the model where the package finds it by name, with the measured success on validation goals in its card."""
     lines = ["", "Success on 20 validation goals each (seeds from 100000):", ""]
-    for task in TASKS:
+    for task in recipe.tasks:
         summary = json.loads((WORK / "validation" / task / "summary.json").read_text(encoding="utf-8"))
         lines.append(f"* {task}: reached {summary['success_rate']:.2f}, held {summary['held_rate']:.2f}")
     lines += [
@@ -48,14 +74,16 @@ def install(source: Path, target: Path) -> None:
         f"Made by `make weights` at {_commit()}:",
         "",
         "```",
-        *(f"worldmodel {command}" for command in MAKE),
+        *(f"worldmodel {command}" for command in recipe.make),
         "```",
         "",
     ]
+    target = MODELS / recipe.name
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target)
+    shutil.copytree(WORK / recipe.name / "model", target)
     with (target / "README.md").open("a", encoding="utf-8") as card:
         card.write("\n".join(lines))
+    print(f"\nthe shipped model {recipe.name!r} is now the one in {WORK / recipe.name / 'model'}")
 
 
 def _commit() -> str:
@@ -65,15 +93,16 @@ def _commit() -> str:
 
 
 def main() -> None:
-    """The whole chain."""
-    for command in MAKE:
-        run(command)
-    for task in TASKS:
-        folder = WORK / "validation" / task
-        shutil.rmtree(folder, ignore_errors=True)
-        run(f"{VALIDATION} task={task} out={folder}")
-    install(WORK / NAME / "model", MODELS / NAME)
-    print(f"\nthe shipped model {NAME!r} is now the one in {WORK / NAME / 'model'}")
+    """The whole chain of every model."""
+    for recipe in RECIPES:
+        for command in recipe.make:
+            run(command)
+        for task in recipe.tasks:
+            folder = WORK / "validation" / task
+            shutil.rmtree(folder, ignore_errors=True)
+            model = WORK / recipe.name / "model"
+            run(f"drive episodes=20 seed=100000 parallel=10 model={model} task={task} out={folder}")
+        install(recipe)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import planners
 from planners import ActionBox, CostFn, Plan, Proposal, shift
 from planners.receding import shift_actions
 from worldmodel.belief import Belief
-from worldmodel.energy import Distance, Goal, GoalEnergy, latent_distance
+from worldmodel.energy import Distance, Goal, GoalEnergy, Way, latent_distance
 from worldmodel.errors import ConfigError, WorldModelError
 from worldmodel.guardrails import Guardrails
 from worldmodel.model import WorldModel
@@ -57,6 +57,7 @@ class PlanningAgent:
     settled_below: the scene counts as settled throughout if its first picture is below this `distance` from the goal's;
     then the arm goes to its own pose. settled_within: the object has arrived when it is nearer to its place than this
     [m], until it is LEAVE times as far; then the arm goes to its own pose if that does not move the object.
+    way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs.
     horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
     guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands
     still unless a plan lowers the energy of standing still by more than this share. warm_start: begin each search
@@ -73,6 +74,7 @@ class PlanningAgent:
         horizon: int = 8,
         initial_std: float = 0.6,
         distance: Distance = "l2",
+        way: Way = "straight",
         running_weight: float = 0.3,
         discount: float = 1.0,
         place_weight: float = 1.0,
@@ -103,6 +105,7 @@ class PlanningAgent:
             proprio_weight=proprio_weight,
             arrived_weight=arrived_weight,
             pessimism=pessimism,
+            way=model.way(way),
         )
         self._distance, self._settled = distance, (settled_below, settled_within)
         self._hold_margin, self._policy_candidates = hold_margin, policy_candidates

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Distance = Literal["l1", "l2", "cosine"]
+Way = Literal["straight", "roadmap"]
 
 
 def latent_distance(kind: Distance, z: Tensor, z_goal: Tensor) -> Tensor:
@@ -24,6 +25,12 @@ def latent_distance(kind: Distance, z: Tensor, z_goal: Tensor) -> Tensor:
     if kind == "l2":
         return difference.square().mean(dim=(-2, -1))
     return 1.0 - F.cosine_similarity(z.flatten(-2), z_goal.expand_as(z).flatten(-2), dim=-1)
+
+
+def straight(place: Tensor, goal: Tensor) -> Tensor:
+    """The straight way from places [...,P] to others [...,P]: [...] [m]."""
+    length: Tensor = (place - goal).norm(dim=-1)
+    return length
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,8 @@ class GoalEnergy:
     place: between the object's places. approach: from the end effector to the object, without which a far hand sees no
     slope; not while there is nothing to move. proprio: from the end effector to its place in the goal image; weight 1
     in a settled scene, and arrived_weight while the object is in its place, which the hand might drag it out of.
-    locate: takes places [...,N,Q] to the robot's coordinates [...,P] [m].
+    locate: takes places [...,N,Q] to the robot's coordinates [...,P] [m]. way: how far two poses [...,P] are
+    apart [...] [m].
     running_weight: weight of every step but the last, whose weight is 1; 0 looks at the last step only, 1 sums.
     discount: by which a step counts less than the one before it.
     pessimism: standard deviations over the ensemble added to its mean cost, so that a plan which only one member
@@ -63,11 +71,12 @@ class GoalEnergy:
     proprio_weight: float = 0.0
     arrived_weight: float = 0.1
     pessimism: float = 2.0
+    way: Callable[[Tensor, Tensor], Tensor] = straight
 
     def step(self, places: Tensor, proprio: Tensor, goal: Goal) -> Tensor:
         """Energy [...] of places [...,N,Q] and proprioception [...,P]; the goal broadcasts."""
         place = self.locate(places)
-        pose = (proprio - goal.proprio).norm(dim=-1)
+        pose = self.way(proprio, goal.proprio)
         approach = (proprio - place).norm(dim=-1)
         far = self.approach_weight * approach + self.proprio_weight * pose
         near = torch.where(goal.settled, pose, torch.where(goal.arrived, self.arrived_weight * pose, far))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.encoders import FrozenEncoder
+from worldmodel.energy import Way, straight
 from worldmodel.ensemble import Ensemble
+from worldmodel.errors import ConfigError
 from worldmodel.heads import InverseDynamics
-from worldmodel.predictor import CompactPredictor
+from worldmodel.predictor import CompactPredictor, Kinematics
 from worldmodel.projector import CompactProjector, FeatureNorm, PlaceTracker, PoseReader
+from worldmodel.roadmap import Roadmap
 
 if TYPE_CHECKING:
     from worldmodel.agent import PlanningAgent
@@ -30,6 +33,10 @@ class ModelConfig:
     pool: side of the squares of encoder tokens that are averaged into one before anything else.
     action_range: lows [A] and highs [A] of the logged actions, which the model knows as -1 and 1; None: they are that.
     frame_skip: how many actions of the data, side by side, are one of the model's A-dimensional actions.
+    motion_hidden: width of the network that learns what a linear map misses of how actions move the pose; 0: none.
+    position_dim: how many coordinates of the proprioception, from the first, say where the robot is [m]; the others,
+    as a heading, are no part of the goal. None: all.
+    roadmap_nodes: logged places among which the shortest ways are known, and off which no step leads; 0: none.
     """
 
     action_dim: int
@@ -46,6 +53,9 @@ class ModelConfig:
     pool: int = 1
     action_range: Sequence[Sequence[float]] | None = None
     frame_skip: int = 1
+    motion_hidden: int = 0
+    position_dim: int | None = None
+    roadmap_nodes: int = 0
 
     @property
     def latent_dim(self) -> int:
@@ -56,6 +66,10 @@ class ModelConfig:
     def read_dim(self) -> int:
         """Of the first three parts, each read by a network of its own."""
         return self.place_dim + 1 + self.proprio_dim
+
+    def kinematics(self) -> Kinematics:
+        """How actions move the pose, not yet fitted."""
+        return Kinematics(self.proprio_dim, self.action_dim, self.motion_hidden, self.roadmap_nodes, self.position_dim)
 
     def normalise(self, actions: Tensor) -> Tensor:
         """Actions [...,A] in the units of the data -> in the model's, where the data lie in [-1, 1]."""
@@ -106,9 +120,12 @@ class WorldModel(nn.Module):
                 config.proprio_dim,
                 hidden=config.predictor_hidden,
                 blocks=config.predictor_blocks,
+                kinematics=config.kinematics(),
             )
             for _ in range(config.members)
         )
+        positions = config.proprio_dim if config.position_dim is None else config.position_dim
+        self.roadmap = Roadmap(config.roadmap_nodes, positions) if config.roadmap_nodes else None
         self._stacked: dict[torch.dtype, tuple[object, Ensemble]] = {}
         self.inverse = InverseDynamics(1, config.scene_dim + config.pose_dim, config.action_dim)
 
@@ -119,7 +136,7 @@ class WorldModel(nn.Module):
 
     def trainable(self) -> dict[str, nn.Module]:
         """The parts that are trained; the encoder stays frozen."""
-        return {
+        parts: dict[str, nn.Module] = {
             "norm": self.norm,
             "projector": self.projector,
             "tracker": self.tracker,
@@ -127,6 +144,7 @@ class WorldModel(nn.Module):
             "members": self.members,
             "inverse": self.inverse,
         }
+        return parts if self.roadmap is None else {**parts, "roadmap": self.roadmap}
 
     def project(self, features: Tensor) -> Tensor:
         """Normalised features [B,T,M,F] -> latents [B,T,N,D]."""
@@ -164,6 +182,19 @@ class WorldModel(nn.Module):
     def decode_proprio(self, z: Tensor) -> Tensor:
         """[...,N,D] -> [...,P] [m]: where the hand is in the picture."""
         return z[..., 0, self.config.place_dim + 1 : self.config.read_dim]
+
+    def position(self, proprio: Tensor) -> Tensor:
+        """What of a pose says where the robot is: [...,P] -> [...,C] [m]."""
+        return proprio[..., : self.config.position_dim]
+
+    def way(self, kind: Way) -> Callable[[Tensor, Tensor], Tensor]:
+        """How far poses [...,P] are from others [...,P]: a function to [...] [m]. Raises ConfigError."""
+        if kind == "roadmap" and self.roadmap is None:
+            raise ConfigError(
+                "expected a model with a roadmap for way=roadmap, got one without: train with roadmap_nodes"
+            )
+        measure = straight if kind == "straight" or self.roadmap is None else self.roadmap
+        return lambda proprio, other: measure(self.position(proprio), self.position(other))
 
     def locate(self, places: Tensor) -> Tensor:
         """Places in the coordinates of the proprioception: [...,N,Q] -> [...,P] [m]."""

@@ -18,17 +18,31 @@ class Kinematics(nn.Module):
     """Proprioception after an action: linear in the action, kept within the range of the data.
 
     Fitted in closed form on the logs, so that it knows a robot's action scale and workspace without being told.
+    residual: with `hidden` > 0, what a network of that width adds to the linear step, for robots whose wheels roll
+    where they point. How it is learned: worldmodel/training/motion.py.
+    known: with `places` > 0, so many logged places, the first C coordinates of the proprioception. A step is stopped
+    that would lead to where no log ever went, further than `gap` from all of them: there may be a wall.
     """
+
+    known: Tensor
+    gap: Tensor
 
     gain: Tensor
     low: Tensor
     high: Tensor
 
-    def __init__(self, proprio_dim: int, action_dim: int) -> None:
+    def __init__(
+        self, proprio_dim: int, action_dim: int, hidden: int = 0, places: int = 0, position_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("gain", torch.zeros(proprio_dim, action_dim))
         self.register_buffer("low", torch.full((proprio_dim,), -1e9))
         self.register_buffer("high", torch.full((proprio_dim,), 1e9))
+        self.residual = MotionResidual(proprio_dim, action_dim, hidden) if hidden else None
+        self.fenced = places > 0
+        if self.fenced:
+            self.register_buffer("known", torch.zeros(places, proprio_dim if position_dim is None else position_dim))
+            self.register_buffer("gap", torch.tensor(1e9))
 
     def fit(self, proprio: Tensor, actions: Tensor, following: Tensor) -> None:
         """Least squares of displacements [n,P] on actions [n,A], twice: then without what the walls stopped."""
@@ -49,7 +63,31 @@ class Kinematics(nn.Module):
 
     def forward(self, proprio: Tensor, actions: Tensor) -> Tensor:
         """[...,P], [...,A] -> [...,P]."""
-        return torch.clamp(proprio + actions @ self.gain.T, self.low, self.high)
+        following = proprio + actions @ self.gain.T
+        if self.residual is not None:
+            following = following + self.residual(proprio, actions)
+        following = torch.clamp(following, self.low, self.high)
+        return self._stopped(proprio, following) if self.fenced else following
+
+    def fence(self, known: Tensor, gap: Tensor) -> None:
+        """Take places [n,C] that cover where the logs went to within `gap` [m]."""
+        self.known.copy_(known)
+        self.gap.copy_(gap)
+
+    def _stopped(self, proprio: Tensor, following: Tensor) -> Tensor:
+        """A robot that is off the known places already is only kept from going further off."""
+        width = self.known.shape[1]
+        before, after = (place_gaps(pose[..., :width], self.known).amin(dim=-1) for pose in (proprio, following))
+        stopped = (after > torch.maximum(before, self.gap)).unsqueeze(-1)
+        place = torch.where(stopped, proprio[..., :width], following[..., :width])
+        return torch.cat([place, following[..., width:]], dim=-1)
+
+
+def place_gaps(places: Tensor, others: Tensor) -> Tensor:
+    """Distances of places [...,C] from others [n,C]: [...,n]. Not by products, which autocast would round."""
+    flat = places.reshape(-1, places.shape[-1])
+    gaps = torch.cdist(flat, others, compute_mode="donot_use_mm_for_euclid_dist")
+    return gaps.reshape(*places.shape[:-1], -1)
 
 
 class Fourier(nn.Module):
@@ -92,15 +130,54 @@ class ResidualBlock(nn.Module):
         return out
 
 
+class MotionResidual(nn.Module):
+    """What the linear kinematics miss of a step, from the pose and the action; nothing before it is trained.
+
+    Frozen but while it is fitted: neither latents nor places have a say in how the robot moves.
+    """
+
+    scale: Tensor
+
+    def __init__(self, proprio_dim: int, action_dim: int, hidden: int, blocks: int = 2) -> None:
+        super().__init__()
+        self.fourier = Fourier(proprio_dim)
+        self.enter = nn.Linear(self.fourier.width + action_dim, hidden)
+        self.blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(blocks)))
+        self.leave = nn.Linear(hidden, proprio_dim)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+        self.register_buffer("scale", torch.ones(proprio_dim))
+        self.requires_grad_(False)
+
+    def fit(self, proprio: Tensor, following: Tensor) -> None:
+        """Take the range of proprio [n,P] and the usual size of a step to what follows [n,P]."""
+        self.fourier.fit(proprio)
+        self.scale.copy_((following - proprio).square().mean(dim=0).sqrt().clamp_min(1e-6))
+
+    def forward(self, proprio: Tensor, actions: Tensor) -> Tensor:
+        """[...,P], [...,A] -> [...,P]."""
+        inputs = torch.cat([self.fourier(proprio), actions], dim=-1)
+        out: Tensor = self.scale * self.leave(self.blocks(self.enter(inputs)))
+        return out
+
+
 class CompactPredictor(nn.Module):
     """Markov dynamics for one latent token: [z, proprioception now and after the action, action] -> z + dz."""
 
     context = 1
 
-    def __init__(self, latent_dim: int, action_dim: int, proprio_dim: int, hidden: int = 512, blocks: int = 3) -> None:
+    def __init__(
+        self,
+        latent_dim: int,
+        action_dim: int,
+        proprio_dim: int,
+        hidden: int = 512,
+        blocks: int = 3,
+        kinematics: Kinematics | None = None,
+    ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.kinematics = Kinematics(proprio_dim, action_dim)
+        self.kinematics = Kinematics(proprio_dim, action_dim) if kinematics is None else kinematics
         self.fourier = Fourier(proprio_dim)
         self.enter = nn.Linear(latent_dim + action_dim + 2 * self.fourier.width, hidden)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(blocks)))

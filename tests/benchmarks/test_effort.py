@@ -73,5 +73,5 @@ def test_a_file_that_says_something_else_is_refused(tmp_path: Path, facts: dict[
 
 def test_the_shipped_model_is_told_of(tmp_path: Path) -> None:
     told = efforts(tmp_path)[fingerprint("jaco")]
-    assert told["decisions"] == (6000 + 600) * 30  # as its card says
+    assert told["decisions"] == (6000 + 600 + 700) * 30  # as its card says
     assert "README.md" in told["effort"]

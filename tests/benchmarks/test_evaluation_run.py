@@ -202,7 +202,7 @@ def test_the_command_drives_the_real_arm(tmp_path: Path, agent: str) -> None:
 
 
 def test_the_oracle_searches_as_far_as_it_is_told(tmp_path: Path) -> None:
-    short = {"horizon": 2, "initial_std": 0.2, "num_samples": 5, "num_elites": 2, "num_iterations": 2}
+    short = {"horizon": 2, "initial_std": 0.2, "num_samples": 5, "num_elites": 2, "num_iterations": 2, "rest": 0.001}
     summary = drive(**{**DRIVE, "agent": "oracle", "episodes": 1, "out": tmp_path, "oracle": short})
     assert summary["planner_settings"].items() >= short.items()
     assert summary["failures"] == []

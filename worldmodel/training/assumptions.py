@@ -22,9 +22,12 @@ NAMELESS = re.compile(r"[a-z]*_?\d+")  # s0, state_1, 2: says nothing of what it
 LEAST_EXPLAINED = 0.1  # of the motion, by the actions
 
 
-def doubts(table: Table, names: Sequence[str], place_dim: int) -> list[str]:
-    """The notes to print; names: of the proprioception. place_dim: so many of its coordinates are the hand's place."""
-    notes = [_hand(table.proprio, names, place_dim), _motion(table)]
+def doubts(table: Table, names: Sequence[str], place_dim: int, linear: bool = True) -> list[str]:
+    """The notes to print; names: of the proprioception. place_dim: so many of its coordinates are the hand's place.
+
+    linear: the pose is taken to move linearly with the action.
+    """
+    notes = [_hand(table.proprio, names, place_dim), _motion(table) if linear else None]
     return [f"note: {note}" for note in notes if note]
 
 

@@ -47,13 +47,18 @@ class TrainSettings:
 
 
 def fit_statistics(model: WorldModel, table: Table, episodes: Array) -> None:
-    """What is known in closed form: how actions move the proprioception, and its range."""
+    """What is known in closed form: how actions move the proprioception, its range, and the ways the logs went."""
     rows = table.window_starts(2, episodes)
     proprio, actions = torch.from_numpy(table.proprio), torch.from_numpy(table.actions)
     for member in model.members:
         member = cast(CompactPredictor, member)
         member.kinematics.fit(proprio[rows], actions[rows], proprio[rows + 1])
         member.fourier.fit(proprio[rows])
+    if model.roadmap is not None:
+        known = table.window_starts(1, episodes)
+        model.roadmap.fit(model.position(proprio[known]).numpy(), table.episode[known])
+        for member in model.members:
+            cast(CompactPredictor, member).kinematics.fence(model.roadmap.nodes, model.roadmap.reach / 2.0)
 
 
 def read_windows(table: Table, features: Array, rows: Array) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,6 +139,7 @@ def new_shaper(model: WorldModel) -> CompactPredictor:
         config.proprio_dim,
         hidden=config.predictor_hidden,
         blocks=config.predictor_blocks,
+        kinematics=config.kinematics(),
     )
     shaper.kinematics.load_state_dict(model.predictor.kinematics.state_dict())
     shaper.fourier.load_state_dict(model.predictor.fourier.state_dict())

@@ -48,8 +48,9 @@ def fit_part(
     stage: int,
     name: str,
     report: Callable[[dict[str, float]], None],
+    first: int = 0,
 ) -> torch.optim.Optimizer:
-    """One fit, from a fresh optimiser. stage: tells the fits of a run apart, in random numbers and in the report."""
+    """One fit, from a fresh optimiser. stage: tells the random numbers of a run's fits apart. first: step reported."""
     optimizer = torch.optim.AdamW(part.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=1e-3)
     bar = tqdm(total=settings.steps, unit="step", desc=name, mininterval=1.0)
     for step in range(settings.steps):
@@ -64,7 +65,7 @@ def fit_part(
         optimizer.step()
         bar.update()
         if step % 50 == 0:
-            report({"step": stage * settings.steps + step, "track": value})
+            report({"step": first + step, "loss": value})
             bar.set_postfix(loss=f"{value:.4f}")
     bar.close()
     return optimizer

@@ -63,6 +63,7 @@ def train(
     frame_skip: int = 1,
     skip_bad_episodes: bool = False,
     ema: float = 0.0,
+    pose_steps: int | None = None,
     tensorboard: bool = False,
     drive: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
@@ -70,14 +71,15 @@ def train(
 
     predictor: sizes (fields of ModelConfig). objective: weights of the losses. planning: the agent's defaults, shipped
     with the model. camera, frame_skip, skip_bad_episodes: see `load_table`. ema: decay of the average of the weights
-    that the model takes in the end; 0 takes the last ones. drive: takes the finished bundle's folder and measures how
-    well it plans; what it returns goes into the report and the card.
+    that the model takes in the end; 0 takes the last ones. pose_steps: of the fits of where the robot is and how it
+    moves; None: as track_steps. drive: measures how well the finished bundle plans, for the report and the card.
     The same call again resumes. Under torchrun every process takes its share of each batch. Returns the report that is
     written as report.json. Raises DataError, EncoderError, ConfigError or TrainingError.
     """
     settings = TrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, window=window)
     tracking = TrackSettings(steps=track_steps, rounds=track_rounds, learning_rate=learning_rate, seed=seed)
-    stages, folder = Stages(settings, tracking, refine_steps, Weights(**objective), ema, tensorboard), Path(out)
+    stages = Stages(settings, tracking, refine_steps, Weights(**objective), ema, pose_steps, tensorboard)
+    folder = Path(out)
     with joined(choose_device(device)) as chosen:
         with first_alone():
             frozen = load_encoder(encoder)
@@ -91,8 +93,7 @@ def train(
                 loaded.store_split(folder / SPLIT)
                 model = _new_model(frozen, loaded, {**sizes, "planning": dict(planning)}, frame_skip, name, seed)
                 table = _normalised(loaded.table, model.config)
-                cache = Path(data[0]).resolve().parent / ".cache"
-                features = cached_features(model, table, cache, fingerprint, loaded.sha256, chosen)
+                features = cached_features(model, table, cache_of(data), fingerprint, loaded.sha256, chosen)
         if report is None:
             run_stages(model, table, features, stages, folder, chosen)
             _require_frozen(frozen, fingerprint)
@@ -118,7 +119,7 @@ def _new_model(
         "frame_skip": frame_skip,
     }
     config = ModelConfig(table.actions.shape[1], table.proprio.shape[1], **units, **sizes)
-    for note in doubts(table, loaded.proprio_names, config.place_dim):
+    for note in doubts(table, loaded.proprio_names, config.place_dim, linear=config.motion_hidden == 0):
         print(note)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -173,6 +174,11 @@ def _require_windows(table: Table, window: int, data: Sequence[str]) -> None:
         raise DataError(f"expected training episodes of at least {least} frames, got {got}: {mend}")
     if (lengths < least).any():
         print(f"{(lengths < least).sum()} of {len(lengths)} training episodes have fewer than {least} frames")
+
+
+def cache_of(data: Sequence[str]) -> Path:
+    """Where the features of data sets lie: beside the first of them."""
+    return Path(data[0]).resolve().parent / ".cache"
 
 
 def cached_features(

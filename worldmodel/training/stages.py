@@ -20,6 +20,7 @@ from worldmodel.training.folder import CHECKPOINTS
 from worldmodel.training.frames import TrackSettings, fit_pose
 from worldmodel.training.losses import Weights
 from worldmodel.training.metrics import Report, recorder, require_tensorboard
+from worldmodel.training.motion import fit_motion
 from worldmodel.training.refine import refine
 from worldmodel.training.tracking import fit_tracker
 from worldmodel.training.validate import latents
@@ -31,6 +32,8 @@ REFINE_BATCH, REFINE_WINDOW = 256, 8
 class Stages:
     """The settings of all. ema: decay of the weights' average, 0 for none. tensorboard: write its files, too.
 
+    pose_steps: of the fits of the pose's reader and of the motion; None: as many as of the tracker's.
+
     Raises ConfigError where tensorboard is wanted and not installed.
     """
 
@@ -39,6 +42,7 @@ class Stages:
     refine_steps: int
     weights: Weights
     ema: float = 0.0
+    pose_steps: int | None = None
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -47,15 +51,24 @@ class Stages:
 
     def identity(self, sizes: Mapping[str, Any], encoder_sha256: str, data_sha256: str) -> dict[str, Any]:
         """What makes a run another run."""
-        average = {"ema": self.ema} if self.ema else {}
+        further: dict[str, Any] = {"ema": self.ema} if self.ema else {}
+        if self.pose_steps is not None:
+            further["pose_steps"] = self.pose_steps
         return {
-            "settings": {**dataclasses.asdict(self.joint), "refine_steps": self.refine_steps, **average},
+            "settings": {**dataclasses.asdict(self.joint), "refine_steps": self.refine_steps, **further},
             "tracking": dataclasses.asdict(self.tracking),
             "predictor": dict(sizes),
             "objective": dataclasses.asdict(self.weights),
             "encoder_sha256": encoder_sha256,
             "data_sha256": data_sha256,
         }
+
+    @property
+    def posing(self) -> TrackSettings:
+        """Those of the fits of the pose's reader and of the motion."""
+        if self.pose_steps is None:
+            return self.tracking
+        return dataclasses.replace(self.tracking, steps=self.pose_steps)
 
 
 def run_stages(
@@ -75,6 +88,11 @@ def run_stages(
         return place, recorder(folder, name, done * steps, stages.tensorboard)
 
     fit_statistics(model, table, table.split()[0])
+    if model.config.motion_hidden:
+        if rank() == 0:
+            place, report = begin("motion", stages.posing.steps)
+            fit_motion(model, table, stages.posing, REFINE_WINDOW, place, device, report)
+        from_first(model.members.state_dict().values(), device)
     place, report = begin("joint")
     fit(model, table, features, joint, stages.weights, place, device, report, stages.ema)
     model.to("cpu")
@@ -83,8 +101,8 @@ def run_stages(
         scene = model.scene(latents(model, table, features, np.arange(len(table))))
         place, report = begin("track", tracking.steps)
         places = fit_tracker(model.tracker, table, features, scene, tracking, place, device, report)
-        place, report = begin("pose")
-        fit_pose(model.reader, table, features, tracking, place, device, report)
+        place, report = begin("pose", stages.posing.steps)
+        fit_pose(model.reader, table, features, stages.posing, place, device, report)
         model.to("cpu")
     from_first([*model.tracker.state_dict().values(), *model.reader.state_dict().values(), places], device)
     place, report = begin("refine")

@@ -129,7 +129,8 @@ def fit_tracker(
             error = seen - _tracks(tracker, table, seen, np.ones(len(seen)))
             wanted = torch.from_numpy(error).to(device)
             loss = frame_loss(part, features, wanted, _doubt_criterion, training, settings, device)
-        optimizer = fit_part(part, loss, settings, stage, f"track {stage}/{settings.rounds + 1}", report)
+        name, first = f"track {stage}/{settings.rounds + 1}", stage * settings.steps
+        optimizer = fit_part(part, loss, settings, stage, name, report, first)
         save_checkpoint(folder, stage + 1, {"tracker": tracker}, optimizer, {})
     tracker.eval()
     seen = track(tracker, features, device)

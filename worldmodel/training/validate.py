@@ -69,9 +69,9 @@ def validate(model: WorldModel, table: Table, features: Array, horizon: int = 8)
     proprio, actions = torch.from_numpy(table.proprio[rows]), torch.from_numpy(table.actions[rows])
     path, poses = _roll(model, model.place(z0), proprio[:, 0], actions[:, :horizon])
     found: dict[str, float | None] = {
-        "pose_now_m": _error(model.decode_proprio(z0), proprio[:, 0]),
-        f"pose_after_{horizon}_m": _error(poses[:, -1], proprio[:, -1]),
-        f"pose_still_{horizon}_m": _error(proprio[:, 0], proprio[:, -1]),
+        "pose_now_m": _error(model.position(model.decode_proprio(z0)), model.position(proprio[:, 0])),
+        f"pose_after_{horizon}_m": _error(model.position(poses[:, -1]), model.position(proprio[:, -1])),
+        f"pose_still_{horizon}_m": _error(model.position(proprio[:, 0]), model.position(proprio[:, -1])),
     }
     truth = torch.from_numpy(table.privileged)
     known = table.window_starts(1, train)
