@@ -20,7 +20,7 @@ from worldmodel.baselines.fit import FitSettings, fit
 from worldmodel.baselines.pixels import PixelConfig, PixelPredictor
 from worldmodel.baselines.policy import GoalPolicy, PolicyConfig
 from worldmodel.baselines.strip import STRIP, write_strip
-from worldmodel.data.load import load_table
+from worldmodel.data.load import cache_of, load_table
 from worldmodel.data.table import Table
 from worldmodel.encoders import load_encoder
 from worldmodel.errors import ConfigError, DataError
@@ -78,7 +78,7 @@ def baseline(
     if finished is not None:
         return finished
     loaded.store_split(folder / SPLIT)
-    features = model.features(table, Path(data[0]).resolve().parent / ".cache", loaded.sha256, chosen)
+    features = model.features(table, cache_of(data), loaded.sha256, chosen)
     validation = _train(model, table, features, settings, folder, chosen)
     about = {
         "parameters": sum(weight.numel() for part in model.trainable().values() for weight in part.parameters()),

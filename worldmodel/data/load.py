@@ -75,6 +75,11 @@ def data_key(dataset: Dataset, frame_skip: int = 1) -> str:
     return digest.hexdigest()
 
 
+def cache_of(paths: Sequence[str]) -> Path:
+    """Where the frames and features of data sets lie: beside the first of them."""
+    return Path(paths[0]).resolve().parent / ".cache"
+
+
 def load_table(
     paths: Sequence[str], *, camera: str | None = None, frame_skip: int = 1, skip_bad_episodes: bool = False
 ) -> Loaded:
@@ -90,7 +95,7 @@ def load_table(
         raise DataError(f"expected each data set once, got one twice in {', '.join(paths)}: it would be its own test")
     dataset = open_datasets(paths, camera)
     key = data_key(dataset, frame_skip)
-    folder = Path(paths[0]).resolve().parent / ".cache"
+    folder = cache_of(paths)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

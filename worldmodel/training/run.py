@@ -18,7 +18,7 @@ from torch import nn
 
 from worldmodel.bundle import save
 from worldmodel.data.cache import encode_rows, load_features
-from worldmodel.data.load import Loaded, load_table
+from worldmodel.data.load import Loaded, cache_of, load_table
 from worldmodel.data.table import Table, action_range
 from worldmodel.encoders import FrozenEncoder, load_encoder
 from worldmodel.errors import DataError, TrainingError
@@ -174,11 +174,6 @@ def _require_windows(table: Table, window: int, data: Sequence[str]) -> None:
         raise DataError(f"expected training episodes of at least {least} frames, got {got}: {mend}")
     if (lengths < least).any():
         print(f"{(lengths < least).sum()} of {len(lengths)} training episodes have fewer than {least} frames")
-
-
-def cache_of(data: Sequence[str]) -> Path:
-    """Where the features of data sets lie: beside the first of them."""
-    return Path(data[0]).resolve().parent / ".cache"
 
 
 def cached_features(
