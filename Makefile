@@ -42,9 +42,10 @@ $(STAMP): pyproject.toml constraints.txt
 # Three episodes of each task with the shipped model, on validation seeds: videos, numbers and one page.
 demo: $(STAMP)
 	@rm -rf runs/demo
-	for task in jaco_reach jaco_push; do
-	  $(BIN)/worldmodel drive task=$$task agent=planning planner=cem episodes=3 seed=100000 video=true out=runs/demo/$$task
-	done
+	drive="$(BIN)/worldmodel drive agent=planning planner=cem seed=100000 video=true"
+	$$drive task=jaco_reach episodes=3 out=runs/demo/jaco_reach
+	$$drive task=jaco_push episodes=3 out=runs/demo/jaco_push
+	$$drive task=navigate episodes=1 out=runs/demo/navigate
 	$(PY) -m benchmarks.report runs/demo
 	echo "look at runs/demo/index.html"
 

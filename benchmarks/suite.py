@@ -43,6 +43,7 @@ class Row:
         settings = {key: value for key, value in self.settings.items() if key not in NOT_THE_ROW}
         # What came later than the first rows and is left alone does not make a row another one.
         settings = {key: value for key, value in settings.items() if key not in LATER or value is not None}
+        settings["task"] = {key: value for key, value in settings["task"].items() if key != "model"}
         settings["model"] = fingerprint(settings["model"]) if settings["agent"] == "planning" else None
         settings["baseline"] = settings["baseline"] and fingerprint(settings["baseline"])
         text = json.dumps(settings, sort_keys=True)
