@@ -46,7 +46,7 @@ RECIPES = (
         "navigate",
         (
             f"collect task=navigate episodes=800 steps=60 seed=60000 out={ROOMS}",
-            f"pretrain data={ROOMS} out={WORK}/light encoder=light steps=0",
+            f"pretrain data={ROOMS} out={WORK}/light encoder=light steps=1500 learning_rate=6e-4",
             f"train data={ROOMS} encoder={WORK}/light/encoder out={WORK}/navigate name=navigate predictor=wheeled"
             " planning=wheeled steps=100 track_steps=1 track_rounds=0 pose_steps=2000 refine_steps=1",
         ),

@@ -63,11 +63,15 @@ class Kinematics(nn.Module):
 
     def forward(self, proprio: Tensor, actions: Tensor) -> Tensor:
         """[...,P], [...,A] -> [...,P]."""
+        following = self.unfenced(proprio, actions)
+        return self._stopped(proprio, following) if self.fenced else following
+
+    def unfenced(self, proprio: Tensor, actions: Tensor) -> Tensor:
+        """The same without a stop where no log ever went."""
         following = proprio + actions @ self.gain.T
         if self.residual is not None:
             following = following + self.residual(proprio, actions)
-        following = torch.clamp(following, self.low, self.high)
-        return self._stopped(proprio, following) if self.fenced else following
+        return torch.clamp(following, self.low, self.high)
 
     def fence(self, known: Tensor, gap: Tensor) -> None:
         """Take places [n,C] that cover where the logs went to within `gap` [m]."""
