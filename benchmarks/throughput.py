@@ -59,7 +59,8 @@ def throughput(
         raise ConfigError(f"expected a model that train wrote, got {loaded.name!r} in another form: name model=jaco")
     if rows_cached < 2 * EPISODE or window >= EPISODE:
         raise ConfigError(
-            f"expected rows_cached >= {2 * EPISODE} and window < {EPISODE}, got {rows_cached} and {window}"
+            f"expected rows_cached >= {2 * EPISODE} and window < {EPISODE}, got {rows_cached} and {window}: "
+            "raise the one or lower the other"
         )
     folder, device = new_folder(Path(out)), choose_device("auto")
     if config is not None:

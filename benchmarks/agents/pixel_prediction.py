@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from planners import ActionBox, Plan, Proposal, shift, shift_actions
+from benchmarks.agents.searching import Search
+from planners import Plan
 from worldmodel.agent import stream
 from worldmodel.baselines.pixels import PixelPredictor
 from worldmodel.errors import WorldModelError
@@ -18,37 +20,20 @@ from worldmodel.types import Decision, Observations
 class PixelPredictionAgent:
     """Plans in the pictures that the generator draws.
 
-    planner: one of `planners`, its settings bound (functools.partial); called with `candidates` [B,C,H,A].
-    horizon, initial_std, warm_start, seed: as for PlanningAgent. The cost is the mean squared difference of the pixels
-    to the goal picture, summed over the horizon, the last step with weight 1 and the others with `running_weight`.
+    The settings are those of Search. The cost is the mean squared difference of the pixels to the goal picture, summed
+    over the horizon, the last step with weight 1 and the others with `running_weight`.
     """
 
-    def __init__(
-        self,
-        model: PixelPredictor,
-        planner: Callable[..., Plan],
-        *,
-        horizon: int = 8,
-        initial_std: float = 0.6,
-        running_weight: float = 0.3,
-        warm_start: bool = True,
-        seed: int = 0,
-    ) -> None:
-        self._model, self._planner, self._seed = model, planner, seed
-        self._horizon, self._std, self._warm_start = horizon, initial_std, warm_start
-        self._weights = [*[running_weight] * (horizon - 1), 1.0]
-        bound = torch.ones(model.config.action_dim)
-        self._box = ActionBox(-bound, bound)
-        self._generator = torch.Generator()
+    def __init__(self, model: PixelPredictor, planner: Callable[..., Plan], **settings: Any) -> None:
+        self._model, self._search = model, Search(model.config.action_dim, planner, **settings)
         self._goals: Tensor | None = None
-        self._previous: Plan | None = None
         self.decision = Decision()
 
     @torch.no_grad()
     def reset(self, goals: np.ndarray, seeds: Sequence[int]) -> None:
         """Begin B episodes: goals uint8 [B,S,S,3]. Forgets the last plan."""
-        self._goals, self._previous, self.decision = self._model.encode(torch.from_numpy(goals)), None, Decision()
-        self._generator.manual_seed(stream(self._seed, *seeds))
+        self._goals, self.decision = self._model.encode(torch.from_numpy(goals)), Decision()
+        self._search.begin(stream(self._search.seed, *seeds))
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:
@@ -63,11 +48,9 @@ class PixelPredictionAgent:
             rows = zip(frames, proprio, goals, actions, strict=True)
             return torch.stack([self._cost(*row) for row in rows])
 
-        init, offers = self._proposal(len(frames)), self._offers(len(frames))
-        plan = self._planner(cost, init, self._box, self._generator, candidates=offers)
+        plan = self._search(cost, len(frames))
         energy = (frames - goals).square().mean(dim=(1, 2, 3))
-        path = self._path(proprio, plan.actions)
-        self._previous, self.decision = plan, Decision(energy=energy, path=path, plan=plan)
+        self.decision = Decision(energy=energy, path=self._path(proprio, plan.actions), plan=plan)
         return plan.actions[:, 0].numpy()
 
     def _cost(self, frame: Tensor, proprio: Tensor, goal: Tensor, actions: Tensor) -> Tensor:
@@ -77,25 +60,14 @@ class PixelPredictionAgent:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
             drawn = self._model.rollout(*start, actions)
             errors = [(each.float() - goal).square().mean(dim=(1, 2, 3)) for each in drawn]
-        return torch.stack([weight * error for weight, error in zip(self._weights, errors, strict=True)]).sum(dim=0)
-
-    def _proposal(self, batch: int) -> Proposal:
-        if self._previous is None or not self._warm_start:
-            mean = torch.zeros(batch, self._horizon, self._model.config.action_dim)
-            return Proposal(mean, torch.full_like(mean, self._std))
-        return shift(self._previous.proposal, 1, self._std)
-
-    def _offers(self, batch: int) -> Tensor:
-        """[B,C,H,A]: standing still, and the rest of the last plan."""
-        still = torch.zeros(batch, 1, self._horizon, self._model.config.action_dim)
-        if self._previous is None or not self._warm_start:
-            return still
-        return torch.cat([still, shift_actions(self._previous.actions, 1)[:, None]], dim=1)
+        return torch.stack([weight * error for weight, error in zip(self._search.weights, errors, strict=True)]).sum(
+            dim=0
+        )
 
     def _path(self, proprio: Tensor, actions: Tensor) -> Tensor:
         """Where the plan [B,H,A] takes the hand: [B,H,P]."""
         path = []
-        for step in range(self._horizon):
-            proprio = self._model.kinematics(proprio, actions[:, step])
+        for action in actions.unbind(dim=1):
+            proprio = self._model.kinematics(proprio, action)
             path.append(proprio)
         return torch.stack(path, dim=1)

@@ -49,7 +49,9 @@ class Dreamer(nn.Module):
         super().__init__()
         if size not in SIZES or any(side % 16 for side in images.values()):
             got = f"{size!r} and {list(images.values())} px"
-            raise ConfigError(f"expected one of {', '.join(SIZES)} and pictures of a multiple of 16 px, got {got}")
+            raise ConfigError(
+                f"expected one of {', '.join(SIZES)} and pictures of a multiple of 16 px, got {got}: choose such"
+            )
         require_sheeprl()
         from lightning.fabric import Fabric
         from sheeprl.algos.dreamer_v3_5.agent import build_agent
