@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cluster import drive_on_ray
-from benchmarks.drive import PLANNED, drive
+from benchmarks.drive import PLANNED, SEARCHING, drive
 from benchmarks.report_suite import write_suite_report
 from benchmarks.summary import Line
 from worldmodel.bundle import fingerprint
@@ -22,7 +22,7 @@ from worldmodel.errors import ConfigError
 from worldmodel.storage import atomic_file
 
 NOT_THE_ROW = ("out", "threads")  # settings that do not decide what happens in an episode
-LATER = ("shift", "goal_after")
+SECTIONS = {"planner": PLANNED, "planning": ("planning", *SEARCHING), "oracle": ("oracle",)}  # and whom they concern
 SUMMARY = "summary.json"
 HEAD = (
     "| row | reached | held | median | seconds per decision | episodes |",
@@ -39,18 +39,31 @@ class Row:
     config: str
 
     def folder(self) -> str:
-        """A name that says what the row is, and a key that no other row has."""
-        settings = {key: value for key, value in self.settings.items() if key not in NOT_THE_ROW}
-        # What came later than the first rows and is left alone does not make a row another one.
-        settings = {key: value for key, value in settings.items() if key not in LATER or value is not None}
+        """A name that says what the row is, and a key of what decides its episodes: no other row has it."""
+        agent = self.settings["agent"]
+        settings = {
+            key: value
+            for key, value in self.settings.items()
+            if key not in NOT_THE_ROW and agent in SECTIONS.get(key, (agent,))
+        }
         settings["task"] = {key: value for key, value in settings["task"].items() if key != "model"}
-        settings["model"] = fingerprint(settings["model"]) if settings["agent"] == "planning" else None
-        settings["baseline"] = settings["baseline"] and fingerprint(settings["baseline"])
+        settings["model"] = fingerprint(settings["model"]) if agent == "planning" else None
+        settings["baseline"] = settings.get("baseline") and fingerprint(settings["baseline"])
+        settings = _said(settings)
         text = json.dumps(settings, sort_keys=True)
-        parts = [settings["task"]["name"], settings["agent"]]
-        if settings["agent"] in PLANNED:
+        parts = [settings["task"]["name"], agent]
+        if agent in PLANNED:
             parts.append(settings["planner"]["name"])
         return "-".join([*parts, hashlib.sha256(text.encode()).hexdigest()[:10]])
+
+
+def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those that are null: what is left alone does not make a row another one."""
+    return {
+        key: _said(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if value is not None
+    }
 
 
 def run_suite(

@@ -71,6 +71,25 @@ def test_a_row_is_what_decides_its_episodes(tmp_path: Path) -> None:
     assert row(agent="planning", model=str(tmp_path / "two")).folder() == planned[1]
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "concerned", "others"),
+    [
+        ("planner", "name", ["planning", "oracle"], ["hold", "random"]),
+        ("planning", "horizon", ["planning"], ["oracle", "hold"]),
+        ("oracle", "rest", ["oracle"], ["planning", "hold"]),
+    ],
+)
+def test_a_setting_makes_another_row_of_the_agents_it_concerns(
+    section: str, key: str, concerned: list[str], others: list[str]
+) -> None:
+    changed = {section: {**DRIVE[section], key: "another"}}
+    for agents, differ in ((concerned, True), (others, False)):
+        for agent in agents:
+            assert (row(agent=agent).folder() != row(agent=agent, **changed).folder()) is differ
+    later = {section: {**DRIVE[section], "came_later": None}}
+    assert row(agent="planning").folder() == row(agent="planning", **later).folder()
+
+
 @pytest.mark.parametrize("shard", ["1/1", "2", "a/b", "-1/2", ""])
 def test_impossible_shards_are_refused(tmp_path: Path, shard: str) -> None:
     with pytest.raises(ConfigError, match="expected shard=i/n"):
