@@ -24,9 +24,10 @@ from worldmodel.storage import atomic_file
 NOT_THE_ROW = ("out", "threads")  # settings that do not decide what happens in an episode
 SECTIONS = {"planner": PLANNED, "planning": ("planning", *SEARCHING), "oracle": ("oracle",)}  # and whom they concern
 SUMMARY = "summary.json"
+TABLE = "table.md"
 HEAD = (
-    "| row | reached | held | median | seconds per decision | episodes |",
-    "|---|---|---|---|---|---|",
+    "| row | reached | held | distance, median, mean [cm] | s per decision, p50, p95 | in the box | episodes | key |",
+    "|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -93,10 +94,10 @@ def run_suite(
     lines = [_line(row, out / folder) for row, folder in zip(rows, folders, strict=True) if complete(out / folder)]
     text = "\n".join([*HEAD, *lines, ""])
     print(text)
-    with atomic_file(out / "table.md") as temporary:
+    with atomic_file(out / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8")
     write_suite_report(out)
-    return out / "table.md"
+    return out / TABLE
 
 
 def complete(folder: Path) -> bool:
@@ -107,14 +108,21 @@ def complete(folder: Path) -> bool:
 
 def _line(row: Row, folder: Path) -> str:
     found: Line = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    median, seconds = found["final_distance_m"]["median"], found["seconds_per_decision"]
+    return line(row.words, found, folder.name)
+
+
+def line(words: str, found: Line, folder: str) -> str:
+    """The line of a row in table.md, from its words, its summary.json and its folder's name, which ends in its key."""
+    distance, seconds = found["final_distance_m"], found["seconds_per_decision"]
     cells = [
-        f"`{row.words}`",
+        f"`{words}`",
         _rate(found["success_rate"], found["success_ci95"]),
         _rate(found["held_rate"], found["held_ci95"]),
-        "-" if median is None else f"{100 * median:.1f} cm",
-        f"p50 {seconds['p50']:.3f}, p95 {seconds['p95']:.3f}",
+        ", ".join("-" if distance[of] is None else f"{100 * distance[of]:.1f}" for of in ("median", "mean")),
+        f"{seconds['p50']:.3f}, {seconds['p95']:.3f}",
+        "-" if found["trespasses"] is None else str(found["trespasses"]),
         str(found["episodes"]),
+        folder.rpartition("-")[2],
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -1,0 +1,64 @@
+"""What the documents say was measured is what the packed rows beside them say, and packing loses nothing."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks.publish import DOCS, keys, main, pack, publish
+from benchmarks.report_rows import read_rows
+from benchmarks.suite import TABLE, line, run_suite
+from benchmarks.summary import summarise
+from tests.benchmarks.test_suite import row
+
+ARCHIVES = sorted((DOCS / "rows").glob("*.tar.xz"))
+
+
+def unpacked(archive: Path, out: Path) -> Path:
+    with tarfile.open(archive) as packed:
+        packed.extractall(out, filter="data")
+    return out
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.partition(".")[0])
+def test_every_number_in_the_documents_follows_from_the_packed_episodes(archive: Path, tmp_path: Path) -> None:
+    table = (unpacked(archive, tmp_path) / TABLE).read_text(encoding="utf-8")
+    found = {each.folder.name: each for each in read_rows(tmp_path)}
+    words = keys(table)
+    assert len(words) == len(found)
+    for name, measured in found.items():
+        again = {**measured.summary, **summarise(measured.lines, goal_known=True)}
+        assert line(words[name.rpartition("-")[2]], again, name) in table.splitlines()
+        assert len(measured.lines) == measured.summary["episodes"]
+    name = archive.name.partition(".")[0]
+    assert f"<!-- rows: {name} -->\n{table}<!-- end of rows -->" in (DOCS / "results.md").read_text(encoding="utf-8")
+
+
+def test_a_suite_is_published_and_its_archive_is_the_same_every_time(tmp_path: Path) -> None:
+    suite, docs = tmp_path / "mine", tmp_path / "docs"
+    run_suite([row(seed=100_000), row(agent="random")], suite, config="name: mine\n")
+    docs.mkdir()
+    (docs / "results.md").write_text("before\n<!-- rows: mine -->\nold\n<!-- end of rows -->\nafter\n")
+    first = publish(suite, docs).read_bytes()
+    table = (suite / TABLE).read_text()
+    text = (docs / "results.md").read_text()
+    assert text == f"before\n<!-- rows: mine -->\n{table}<!-- end of rows -->\nafter\n"
+    again = unpacked(docs / "rows" / "mine.tar.xz", tmp_path / "again")
+    assert [each.summary for each in read_rows(again)] == [each.summary for each in read_rows(suite)]
+    assert [each.lines for each in read_rows(again)] == [each.lines for each in read_rows(suite)]
+    pack(again, tmp_path / "second.tar.xz")
+    assert (tmp_path / "second.tar.xz").read_bytes() == first
+
+
+def test_what_cannot_be_published_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert "worldmodel bench" in capsys.readouterr().err
+    (tmp_path / TABLE).write_text("a\nb\n")
+    before = (DOCS / "results.md").read_bytes()
+    assert main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert tmp_path.name in error
+    assert (DOCS / "results.md").read_bytes() == before
