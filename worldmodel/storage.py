@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,12 +97,16 @@ def _written(path: Path) -> Iterator[None]:
 
 def _temporary(path: Path) -> Path:
     """A name beside `path` for this process, after removing what killed processes of this machine left for `path`."""
-    start, end = f".tmp-{platform.node()}-", f"-{path.name}"
-    for old in path.parent.iterdir():
-        owner = old.name.removeprefix(start).removesuffix(end)
-        if old.name == f"{start}{owner}{end}" and owner.isdigit() and not _working(int(owner)):
+    _sweep(path.parent, re.escape(path.name))
+    return path.with_name(f".tmp-{platform.node()}-{os.getpid()}-{path.name}")
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Remove what killed processes of this machine left in the folder for files or folders of a name, an expression."""
+    for old in folder.iterdir():
+        found = re.fullmatch(rf"\.tmp-{re.escape(platform.node())}-(\d+)-{name}", old.name)
+        if found and not _working(int(found[1])):
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-    return path.with_name(f"{start}{os.getpid()}{end}")
 
 
 def _working(process: int) -> bool:
@@ -125,8 +130,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def new_folder(path: Path) -> Path:
-    """Create the output folder `path`, which must not hold anything yet."""
+    """Create the output folder `path`, which must not hold anything yet but what a killed process was just writing."""
     try:
+        if path.is_dir():
+            _sweep(path, ".+")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OutputError(f"expected an empty or new output folder, got {path} which exists: choose another out=")
         path.mkdir(parents=True, exist_ok=True)

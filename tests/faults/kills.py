@@ -85,8 +85,13 @@ def every_call(tally: Tally, lab: Lab) -> None:
 
 
 def at_the_end(tally: Tally, lab: Lab) -> None:
-    """Between the result and the report that says so."""
-    for which, name in (("pretrain", "encoder"), ("train", "model")):
+    """Between the result and the report that says so, and between that and the removal of the checkpoints."""
+    for which, name in (
+        ("pretrain", "encoder"),
+        ("pretrain", "health.json"),
+        ("train", "model"),
+        ("train", "report.json"),
+    ):
         after(which, f"/{name}", tally, lab)
 
 
@@ -146,7 +151,7 @@ SAME = "the same command ends with the same bytes"
 FAULTS = (
     Fault(1, "SIGKILL at a random instant of pretrain and train", SAME, training),
     Fault(2, "SIGKILL at file-system calls of pretrain and train", SAME, every_call),
-    Fault(2, "SIGKILL between the result and its report", SAME, at_the_end),
+    Fault(2, "SIGKILL between the result, its report and the end", SAME, at_the_end),
     Fault(3, "SIGINT, SIGTERM", "130 with one line, or the system's end; the same bytes", signals),
     Fault(12, "position in the data and random numbers after a kill", "the same bytes", in_the_middle,
           guards=("rng", "sampler")),

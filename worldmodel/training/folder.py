@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def resume_folder(folder: Path, identity: dict[str, Any], report: str) -> dict[s
             raise OutputError(f"expected the settings of the run in {folder}, got another {key}: choose another out=")
     if (folder / report).exists():
         print(f"{folder} is complete already; nothing to do")
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # of a run that was killed after its report
         finished: dict[str, Any] = json.loads((folder / report).read_text(encoding="utf-8"))
         return finished
     return None
