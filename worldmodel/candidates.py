@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldmodel.attention import MAX_SCORES, Block
-from worldmodel.energy import Distance, latent_distance
+from worldmodel.energy import Distance, latent_distance, step_weights
 from worldmodel.errors import WorldModelError
 from worldmodel.transformer import Advance, Cache, TransformerPredictor
 
@@ -82,12 +82,24 @@ class CandidateRollout:
         return torch.autocast(kind, dtype=self._dtype or torch.bfloat16, enabled=self._dtype is not None)
 
 
-def goal_cost(rollout: CandidateRollout, z_goal: Tensor, distance: Distance = "l1") -> Callable[[Tensor], Tensor]:
-    """The cost [B,K] of candidates [B,K,H,A]: how far their last latent is from the goal's, z_goal [B,N,D]."""
+def goal_cost(
+    rollout: CandidateRollout,
+    z_goal: Tensor,
+    distance: Distance = "l1",
+    running_weight: float = 0.0,
+    discount: float = 1.0,
+) -> Callable[[Tensor], Tensor]:
+    """The cost [B,K] of candidates [B,K,H,A]: how far their latents are from the goal's, z_goal [B,N,D].
+
+    running_weight: of every step but the last, whose weight is 1: 0 last step only, 1 sum. discount: by which a step
+    counts less than the one before it.
+    """
 
     def cost(actions: Tensor) -> Tensor:
-        last = rollout(actions)[0][:, :, -1].float()
-        return latent_distance(distance, last, z_goal[:, None])
+        path = rollout(actions)[0]
+        path = (path if running_weight else path[:, :, -1:]).float()
+        weights = step_weights(path.shape[2], running_weight, discount, path.device)
+        return latent_distance(distance, path, z_goal[:, None, None]) @ weights
 
     return cost
 
@@ -133,6 +145,13 @@ class Chunked:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed; the allocator of the CPU raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bf16 faster than float32."""
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def candidates_within(

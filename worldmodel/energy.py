@@ -27,6 +27,13 @@ def latent_distance(kind: Distance, z: Tensor, z_goal: Tensor) -> Tensor:
     return 1.0 - F.cosine_similarity(z.flatten(-2), z_goal.expand_as(z).flatten(-2), dim=-1)
 
 
+def step_weights(steps: int, running: float, discount: float, device: torch.device) -> Tensor:
+    """What each of the steps counts [H]: the last 1, the others `running`, each `discount` times the one before."""
+    weights = torch.full((steps,), running, device=device)
+    weights[-1] = 1.0
+    return weights * discount ** torch.arange(steps, device=device)
+
+
 def straight(place: Tensor, goal: Tensor) -> Tensor:
     """The straight way from places [...,P] to others [...,P]: [...] [m]."""
     length: Tensor = (place - goal).norm(dim=-1)
@@ -87,9 +94,6 @@ class GoalEnergy:
         """Cost [B,K] of rollouts [E,B,K,H,N,Q] and poses [B,K,H,P] towards the goals of B episodes."""
         wide = Goal(*(getattr(goal, field.name)[:, None, None] for field in fields(goal)))
         energy = self.step(path, poses, wide)
-        weights = energy.new_full((energy.shape[-1],), self.running_weight)
-        weights[-1] = 1.0
-        weights *= self.discount ** torch.arange(len(weights), device=weights.device)
-        cost: Tensor = energy @ weights
+        cost: Tensor = energy @ step_weights(energy.shape[-1], self.running_weight, self.discount, energy.device)
         pessimistic: Tensor = cost.mean(dim=0) + self.pessimism * cost.std(dim=0, correction=0)
         return pessimistic

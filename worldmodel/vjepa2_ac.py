@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from planners import ActionBox, Proposal
+from planners import ActionBox, Plan, Proposal, shift
 from worldmodel.actions import integrate_pose
 from worldmodel.agent import PLANNERS, require_known, stream
+from worldmodel.candidates import CandidateRollout, Chunked, Context, goal_cost, multiplies_bf16
 from worldmodel.encoders import FrozenEncoder
-from worldmodel.energy import latent_distance
+from worldmodel.energy import Distance, latent_distance
 from worldmodel.errors import BundleError, ConfigError, WorldModelError
 from worldmodel.projector import IdentityProjector
 from worldmodel.transformer import TransformerPredictor
@@ -77,9 +78,12 @@ class VJEPA2ACAgent:
 
     An action is the change of the end effector's pose; only x, y, z and the gripper are searched, it does not turn.
     horizon: actions looked ahead. max_step: per axis [m]. max_gripper: of the gripper's closedness. initial_std: of the
-    search, in units of both. threshold: smaller changes of the gripper are not carried out. chunk: candidates imagined
-    at a time, which bounds the memory. seed: of the planner. Further settings go to the planner. The defaults are those
-    of the public code. Raises ConfigError for a planner or a setting that does not exist, or a size out of range.
+    search, in units of both. threshold: smaller changes of the gripper are not carried out. distance, running_weight,
+    discount: of the energy, see `goal_cost`. warm_start: begin each search where the last one ended. chunk: candidates
+    imagined at a time, which bounds the memory; halved where it is still too large. bf16: of the predictor's products;
+    None: where the hardware is faster with it. seed: of the planner. Further settings go to the planner. The defaults
+    are those of the public code. Raises ConfigError for a planner or a setting that does not exist, or a size out of
+    range.
     """
 
     def __init__(
@@ -92,7 +96,12 @@ class VJEPA2ACAgent:
         max_gripper: float = 0.75,
         initial_std: float = 1.0,
         threshold: float = 0.25,
+        distance: Distance = "l1",
+        running_weight: float = 0.0,
+        discount: float = 1.0,
+        warm_start: bool = False,
         chunk: int = 16,
+        bf16: bool | None = None,
         seed: int = 0,
         **settings: Any,
     ) -> None:
@@ -106,17 +115,21 @@ class VJEPA2ACAgent:
         require_known(planner, settings)
         self._model, self._horizon, self._std = model, horizon, initial_std
         self._threshold, self._chunk, self._seed = threshold, chunk, seed
+        self._measure = partial(goal_cost, distance=distance, running_weight=running_weight, discount=discount)
+        self._distance, self._warm_start = distance, warm_start
+        self._dtype = torch.bfloat16 if (multiplies_bf16(model.device()) if bf16 is None else bf16) else None
         self._planner = partial(PLANNERS[planner], **settings)
         high = torch.tensor([max_step] * 3 + [0.0] * 3 + [max_gripper], device=model.device())
         self._box = ActionBox(-high, high)
         self._generator = torch.Generator(model.device())
         self._goal: Tensor | None = None
+        self._previous: Plan | None = None
         self.decision = Decision()
 
     @torch.no_grad()
     def reset(self, goals: np.ndarray, seeds: Sequence[int]) -> None:
         """Begin B episodes: goals uint8 [B,S,S,3]."""
-        self._goal, self.decision = self._encode(goals), Decision()
+        self._goal, self._previous, self.decision = self._encode(goals), None, Decision()
         self._generator.manual_seed(stream(self._seed, *seeds))
 
     @torch.no_grad()
@@ -130,24 +143,27 @@ class VJEPA2ACAgent:
         z, goal = self._encode(observations["pixels"]), self._goal
         proprio = torch.as_tensor(observations["proprio"], dtype=torch.float32, device=z.device)
 
-        def cost(actions: Tensor) -> Tensor:
-            parts = []
-            for part in torch.split(actions, self._chunk, dim=1):
-                path, _ = self._model.rollout(z, proprio, part)
-                parts.append(latent_distance("l1", path[:, :, -1].float(), goal[:, None]))
-            return torch.cat(parts, dim=1)
-
-        mean = torch.zeros(len(z), self._horizon, len(self._box.low), device=z.device)
-        std = (self._std * self._box.half_width).expand_as(mean).clone()
-        plan = self._planner(cost, Proposal(mean, std), self._box, self._generator)
+        context = Context(z[:, None], proprio.new_zeros(len(z), 0, len(self._box.low)), proprio[:, None])
+        rollout = CandidateRollout(self._model.predictor, context, integrate_pose, dtype=self._dtype)
+        cost = Chunked(self._measure(rollout, goal), self._chunk * len(z))
+        plan = self._planner(cost, self._proposal(len(z)), self._box, self._generator)
+        self._previous, self._chunk = plan, max(1, cost.size // len(z))
         poses, pose = [], proprio
         for action in plan.actions.unbind(dim=1):
             pose = integrate_pose(pose, action)
             poses.append(pose[:, :3])
-        self.decision = Decision(energy=latent_distance("l1", z, goal), path=torch.stack(poses, dim=1), plan=plan)
+        self.decision = Decision(
+            energy=latent_distance(self._distance, z, goal), path=torch.stack(poses, dim=1), plan=plan
+        )
         first = plan.actions[:, 0].clone()
         first[:, 6] = torch.where(first[:, 6].abs() < self._threshold, 0.0, first[:, 6])
         return first.cpu().numpy().astype(np.float32)
+
+    def _proposal(self, batch: int) -> Proposal:
+        if self._previous is not None and self._warm_start:
+            return shift(self._previous.proposal, 1, self._std * self._box.half_width)
+        mean = torch.zeros(batch, self._horizon, len(self._box.low), device=self._box.low.device)
+        return Proposal(mean, (self._std * self._box.half_width).expand_as(mean).clone())
 
     def _encode(self, frames: np.ndarray) -> Tensor:
         """uint8 [B,S,S,3] -> [B,N,D]."""

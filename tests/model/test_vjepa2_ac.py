@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import torch.nn.functional as F
 from public_checkpoint import ENCODER_HEADS, SIZES, predictor_weights, write_checkpoint
 from torch import Tensor
 
+from planners import Plan
 from worldmodel.actions import integrate_pose
 from worldmodel.bundle import load
 from worldmodel.convert import convert_vjepa2_ac, load_vjepa2_ac_predictor
+from worldmodel.energy import Distance, latent_distance
 from worldmodel.errors import BundleError, ConfigError, WorldModelError
 from worldmodel.vjepa2_ac import VJEPA2AC
 
@@ -70,7 +73,7 @@ def test_a_plan_ends_nearer_to_the_goal_and_stays_in_the_box(model: VJEPA2AC) ->
     frames, goals = pictures(2), pictures(2, seed=1)
     acted = []
     for chunk in (5, 100):
-        agent = model.agent("cem", horizon=2, max_step=0.075, chunk=chunk, num_elites=4, **SEARCH)
+        agent = model.agent("cem", horizon=2, max_step=0.075, chunk=chunk, num_elites=4, bf16=False, **SEARCH)
         agent.reset(goals, [1, 2])
         acted.append(agent.act({"pixels": frames, "proprio": POSES}))
     np.testing.assert_allclose(acted[0], acted[1], atol=1e-5)
@@ -88,6 +91,42 @@ def test_a_plan_ends_nearer_to_the_goal_and_stays_in_the_box(model: VJEPA2AC) ->
     assert not action[:, 3:6].any()
     gripper, meant = np.abs(action[:, 6]), plan.actions[:, 0, 6].abs().numpy()
     assert np.array_equal(gripper, np.where(meant < 0.25, 0.0, meant))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("distance", ["l1", "l2", "cosine"])
+@pytest.mark.parametrize(("running_weight", "discount"), [(0.0, 1.0), (0.5, 0.8)])
+def test_the_energy_is_what_was_chosen(
+    model: VJEPA2AC, distance: Distance, running_weight: float, discount: float
+) -> None:
+    chosen = {"distance": distance, "running_weight": running_weight, "discount": discount, "bf16": False}
+    agent = model.agent("cem", horizon=2, num_elites=4, **chosen, **SEARCH)
+    agent.reset(pictures(2, seed=1), [1, 2])
+    agent.act({"pixels": pictures(2), "proprio": POSES})
+    plan = agent.decision.plan
+    assert plan is not None
+    z, goal = (model.encode(torch.from_numpy(pictures(2, seed=seed))[:, None])[:, 0] for seed in (0, 1))
+    path, _ = imagined(z, torch.from_numpy(POSES), plan.actions)
+    first, last = latent_distance(distance, path, goal[:, None]).unbind(dim=1)
+    torch.testing.assert_close(plan.cost, running_weight * first + discount * last, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_bf16_and_a_warm_start_are_choices(model: VJEPA2AC) -> None:
+    observation = {"pixels": pictures(2), "proprio": POSES}
+    plans: dict[tuple[bool, bool], list[Plan]] = {}
+    for bf16, warm in itertools.product((False, True), repeat=2):
+        agent = model.agent("cem", horizon=2, num_elites=4, bf16=bf16, warm_start=warm, **SEARCH)
+        agent.reset(pictures(2, seed=1), [1, 2])
+        for _ in range(2):
+            agent.act(observation)
+            assert agent.decision.plan is not None
+            plans.setdefault((bf16, warm), []).append(agent.decision.plan)
+    exact, rounded, warm_started = plans[False, False], plans[True, False], plans[False, True]
+    assert not torch.equal(exact[0].cost, rounded[0].cost)
+    torch.testing.assert_close(exact[0].cost, rounded[0].cost, atol=2e-2, rtol=0)
+    assert torch.equal(exact[0].actions, warm_started[0].actions)
+    assert not torch.equal(exact[1].actions, warm_started[1].actions)
 
 
 @pytest.mark.parametrize("planner", ["icem", "mppi", "random_shooting", "gradient"])
