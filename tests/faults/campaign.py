@@ -98,17 +98,19 @@ def remarks(faults: list[Fault]) -> list[str]:
     )]  # fmt: skip
 
 
-def write(rows: list[str], faults: list[Fault], command: str) -> None:
-    """Put date, command, table and remarks between the marks of docs/reliability.md."""
+def write(name: str, lines: list[str]) -> None:
+    """Put date, command and lines between the marks of that name in docs/reliability.md."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    body = "\n".join([f"Date: {date}. Command: `{command}`.", "", *rows, "", *remarks(faults)])
+    command = " ".join(["python -m tests.faults.campaign", *(sys.argv[1:])])
+    body = "\n".join([f"Date: {date}. Command: `{command}`.", "", *lines])
     text = PAGE.read_text(encoding="utf-8")
-    marks = r"(<!-- table -->\n).*(\n<!-- end of table -->)"
-    PAGE.write_text(re.sub(marks, lambda found: found[1] + body + found[2], text, flags=re.DOTALL), encoding="utf-8")
+    marks = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
+    new = re.sub(marks, lambda found: f"{found[1]}{body}\n{found[2]}", text, flags=re.DOTALL)
+    PAGE.write_text(new, encoding="utf-8")
 
 
-def broken(off: str, only: str, full: bool) -> bool:
-    """Run with one protection switched off, in a child of its own; whether the table turned red."""
+def broken(off: str, only: str, full: bool) -> tuple[bool, list[str]]:
+    """Run with one protection switched off, in a child of its own; whether the table turned red, and which rows."""
 
     def work() -> int:
         BREAKS[off]()
@@ -120,7 +122,19 @@ def broken(off: str, only: str, full: bool) -> bool:
     print(ended.out, end="")
     print(ended.err, end="", file=sys.stderr)
     print(f"\n{off} switched off: {'red, as it must be' if ended.status == 0 else 'not noticed, which is wrong'}\n")
-    return ended.status == 0
+    red = [line.split(" | ")[1] for line in ended.out.splitlines() if line.endswith("| red |")]
+    return ended.status == 0, red
+
+
+def all_broken(only: str, full: bool) -> tuple[bool, list[str]]:
+    """Every protection switched off, one after another: whether each was noticed, and the table of it."""
+    rows, noticed = ["| switched off | rows that turn red | verdict |", "|---|---|---|"], True
+    for off in BREAKS:
+        seen, red = broken(off, only, full)
+        noticed = noticed and seen
+        rows.append(f"| `{off}` | {'; '.join(red)} | {'noticed' if seen else 'not noticed'} |")
+    print("\n".join(rows))
+    return noticed, rows
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -138,22 +152,30 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     warm_up()
     if given.off == "all":
-        noticed = {off: broken(off, given.only, given.full) for off in BREAKS}
-        return int(not all(noticed.values()))
+        noticed, rows = all_broken(given.only, given.full)
+        if given.write:
+            write("breaks", rows)
+        return int(not noticed)
     if given.off:
-        return int(not broken(given.off, given.only, given.full))
+        return int(not broken(given.off, given.only, given.full)[0])
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         lab = Lab(Path(folder), given.full)
         if given.plain:
             from tests.faults.plain import compare
 
-            print("| saving | kills | lost or unreadable | other weights at the end | exact |\n|---|---|---|---|---|")
-            print(compare(lab, lab.times(20, 200)))
+            rows = [
+                "| saving | kills | lost or unreadable | other weights at the end | exact |",
+                "|---|---|---|---|---|",
+                compare(lab, lab.times(20, 200)),
+            ]
+            print("\n".join(rows))
+            if given.write:
+                write("plain", rows)
             return 0
         faults = chosen(given.only, None)
         rows, verdicts = campaign(faults, lab)
     if given.write:
-        write(rows, faults, " ".join(["python -m tests.faults.campaign", *(sys.argv[1:])]))
+        write("table", [*rows, "", *remarks(faults)])
     used = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(f"{len(faults)} rows, {used:.0f} s of processor time", file=sys.stderr)
     return int(bool(verdicts & {"red", "error", "mended"}))
