@@ -9,7 +9,7 @@ from torch import Tensor
 
 from planners.errors import require
 from planners.record import Record
-from planners.sampling import Ranked, elect, is_finite, moments, refit
+from planners.sampling import Ranked, check_refit, elect, is_finite, moments, refit
 from planners.search import Refined, even_weights, search
 from planners.types import ActionBox, CostFn, Plan, Proposal, Select
 
@@ -34,7 +34,8 @@ def cem(
 
     num_samples: K, candidates per iteration; the first of them is the mean. num_elites: at most K are used.
     momentum: share of the old mean and std in the new, in [0,1). min_std: floor of the std from the second iteration
-        on, in half-widths of the box. noise_beta: 0 draws white noise, more correlates it in time (power 1/f^beta).
+        on, in half-widths of the box, at most 1. noise_beta: 0 draws white noise, more, up to 10, correlates it in time
+        (power 1/f^beta).
     candidates: [B,C,H,A], proposals that take the place of C samples of the first iteration; C < K.
     select: return the best candidate seen, or the final mean (one more call of the cost, with K = 1).
     deadline: [s]; an iteration starts only if it is expected to end in time, save the first, which always runs.
@@ -61,8 +62,7 @@ def elite_refiner(
 ) -> partial[Refined]:
     """The refinement of cem and icem: the next distribution is that of the elites. Raises PlanningError."""
     require(num_elites >= 1, planner, "num_elites >= 1", num_elites, "one elite is the least")
-    require(0 <= momentum < 1, planner, "momentum in [0,1)", momentum, "1 would never learn")
-    require(min_std >= 0, planner, "min_std >= 0", min_std, "give it in half-widths of the box")
+    check_refit(planner, momentum, min_std)
     return partial(_refine, box, num_elites, momentum, box.half_width * min_std)
 
 

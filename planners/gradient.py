@@ -29,8 +29,8 @@ def gradient(
     """Adam (Kingma and Ba 2015, arXiv 1412.6980) from several starts at once, projected into the box after each step.
 
     num_samples: K, the starts: the mean, `candidates`, the rest drawn from `init`. num_iterations: calls of the cost,
-    with a step between each two. learning_rate: of the first step, in half-widths of the box; it falls to 0 along a
-    cosine. All other settings, and what is raised, are those of `cem`.
+    with a step between each two. learning_rate: of the first step, in half-widths of the box, at most the 2 from bound
+    to bound; it falls to 0 along a cosine. All other settings, and what is raised, are those of `cem`.
     Returns the best sequence seen; the proposal has it for its mean and keeps the std of `init`; the elites are the
     starts where they ended, best first. A start whose cost or gradient is not finite gets no slope there.
     The cost must be differentiable, and what it computes with must not come from torch.inference_mode, which autograd
@@ -48,13 +48,12 @@ def gradient(
         select="best",
         deadline=deadline,
     )
-    legal = learning_rate > 0
-    require(legal, "gradient", "learning_rate > 0", learning_rate, "give it in half-widths of the box")
-    require(noise_beta >= 0, "gradient", "noise_beta >= 0", noise_beta, "0 is white, 2 is strongly correlated")
+    legal = 0 < learning_rate <= 2
+    require(legal, "gradient", "learning_rate in (0,2]", learning_rate, "give it in half-widths of the box")
     # Plans are often made under no_grad or inference_mode, which must not reach the descent.
     with torch.inference_mode(False), torch.enable_grad():
         start = Proposal(record.start.mean.clone(), record.start.std.clone())
-        noise = draw_noise(start.mean, num_samples, generator, noise_filter(noise_beta, start.mean))
+        noise = draw_noise(start.mean, num_samples, generator, noise_filter("gradient", noise_beta, start.mean))
         elites = _descend(record, draw(start, record.box, noise, candidates), num_iterations, learning_rate)
     return record.finish(Proposal(record.best, start.std), elites)
 

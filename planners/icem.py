@@ -36,7 +36,8 @@ def icem(
     keep_elites: share of the elites, in [0,1], that competes again in the next iteration. The cost is a function, so
         they keep the cost they have: no call is spent on them, and K stays num_samples. The paper's shrinking K is left
         out for the same reason: a constant shape is what a compiled model wants.
-    The paper's shift of elites between decisions is `candidates=shift_actions(plan.elites, steps)` beside
+    Elites survive within a plan and no further. The paper's shift of elites between decisions is for the caller to ask
+    for: `candidates=shift_actions(plan.elites, steps)`, or the best few of them, beside
     `init=shift(plan.proposal, steps, std)`. All other settings, and what is raised, are those of `cem`.
     """
     record = Record(

@@ -9,9 +9,12 @@ from torch import Tensor
 
 from planners.errors import require
 from planners.record import Record
-from planners.sampling import Ranked, elect, is_finite, moments, refit
+from planners.sampling import Ranked, check_refit, elect, is_finite, moments, refit
 from planners.search import Refined, search
 from planners.types import ActionBox, CostFn, Plan, Proposal, Select
+
+CLIFF = 1e3  # a cost so many times as far from the best as the one before it is a punishment, and so is all behind it
+FEW = 6  # candidates before a cliff, at least: of fewer, the best may be that close to each other by chance
 
 
 def mppi(
@@ -38,7 +41,9 @@ def mppi(
     The weights are the paper's without its control cost, which is left to the cost function.
     temperature: > 0, in the units of the cost. None, the default, makes it relative_temperature times the spread of
         the row's costs, anew in each iteration, so that any scale of costs will do. The spread is the std of the
-        better half of the finite costs: what fails, or is punished with 1e30, is not in it.
+        better half of the costs that are finite and not punished: a punishment is seen by the cliff before it, CLIFF
+        times the range of all that cost less, which must be at least FEW candidates. A penalty of the size of the
+        costs' own range, or one that grows from nothing, has no cliff: it counts like any cost and evens the weights.
     adapt_std: refit the std with the same weights; otherwise it stays that of `init`.
     num_elites: how many are reported, they steer nothing. All other settings, and what is raised, are those of `cem`.
     """
@@ -59,8 +64,7 @@ def mppi(
     legal = relative_temperature > 0
     require(legal, "mppi", "a relative_temperature > 0", relative_temperature, "lower is greedier")
     require(num_elites >= 1, "mppi", "num_elites >= 1", num_elites, "one elite is the least")
-    require(0 <= momentum < 1, "mppi", "momentum in [0,1)", momentum, "1 would never learn")
-    require(min_std >= 0, "mppi", "min_std >= 0", min_std, "give it in half-widths of the box")
+    check_refit("mppi", momentum, min_std)
     weigh = partial(_absolute, temperature) if temperature is not None else partial(_relative, relative_temperature)
     refine = partial(_refine, record.box, weigh, num_elites, adapt_std, momentum, record.box.half_width * min_std)
     return search(record, generator, refine, num_samples=num_samples, noise_beta=noise_beta, candidates=candidates)
@@ -89,23 +93,31 @@ def _refine(
 def _absolute(temperature: float, ranked: Ranked) -> Tensor:
     """softmax(-(c - min c) / temperature) [B,K]; NaN in a row without a finite cost."""
     excess = ranked.cost - ranked.cost.amin(dim=1, keepdim=True)
-    return torch.softmax(-excess / temperature, dim=1)
+    limits = torch.finfo(excess.dtype)
+    return torch.softmax(-excess / min(max(temperature, limits.tiny), limits.max), dim=1)
 
 
 def _relative(share: float, ranked: Ranked) -> Tensor:
-    """The same with temperature = share x std of the better half of the finite costs.
+    """The same with temperature = share x std of the better half of the costs that are finite and not punished.
 
     Costs are measured in ranges of that half, and halved before they are subtracted, so that nothing overflows. If the
     half is all ties, so is its weight, and the rest gets none.
     """
     cost = ranked.cost.gather(1, ranked.order)
-    half = (is_finite(cost).sum(dim=1, keepdim=True) + 1) // 2
     limits = torch.finfo(cost.dtype)
-    low, high = cost[:, :1], cost.gather(1, (half - 1).clamp(min=0))
-    unit = (high * 0.5 - low * 0.5).clamp(min=limits.tiny)
-    better = torch.arange(cost.shape[1], device=cost.device) < half
-    scaled = torch.where(better, (cost * 0.5 - low * 0.5) / unit, 0.0)
+    low = cost[:, :1]
+    excess = cost * 0.5 - low * 0.5
+    place = torch.arange(cost.shape[1], device=cost.device)
+    # Ties that rounding parts are no range.
+    before = excess.roll(1, dims=1)
+    cliff = (place >= FEW) & (before > 16.0 * limits.eps * low.abs()) & (excess / CLIFF > before)
+    fair = torch.where(cliff, place, is_finite(cost).sum(dim=1, keepdim=True)).amin(dim=1, keepdim=True)
+    half = (fair + 1) // 2
+    unit = excess.gather(1, (half - 1).clamp(min=0)).clamp(min=limits.tiny)
+    better = place < half
+    scaled = torch.where(better, excess / unit, 0.0)
     mean = scaled.sum(dim=1, keepdim=True) / half.clamp(min=1)
     square = torch.where(better, (scaled - mean).square(), 0.0).sum(dim=1, keepdim=True) / half.clamp(min=1)
     spread = square.sqrt().clamp(min=limits.eps)
-    return torch.softmax(-((ranked.cost * 0.5 - low * 0.5) / unit) / (share * spread), dim=1)
+    temperature = (share * spread).clamp(min=limits.tiny, max=limits.max)
+    return torch.softmax(-((ranked.cost * 0.5 - low * 0.5) / unit) / temperature, dim=1)

@@ -15,11 +15,14 @@ def shift(proposal: Proposal, steps: int, std: Tensor | float | None = None) -> 
     steps: executed decision steps, >= 0; from H on only the last action is left.
     std: standard deviation to search with anew, a number or a tensor that broadcasts to [B,H,A]; None shifts the old
         one like the mean. A converged plan has a small std: a number of the size of the first one is the usual choice.
-    Raises PlanningError for negative steps.
+    Raises PlanningError for negative steps, and for a number that is no std in the mean's dtype.
     """
     mean = shift_actions(proposal.mean, steps)
     if std is None:
         return Proposal(mean, shift_actions(proposal.std, steps))
+    largest = torch.finfo(mean.dtype).max
+    legal = isinstance(std, Tensor) or 0 <= std <= largest
+    require(legal, "shift", f"a std in [0,{largest:.4g}]", std, "give it in the units of the actions")
     return Proposal(mean, torch.as_tensor(std, dtype=mean.dtype, device=mean.device).expand_as(mean).clone())
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from planners.errors import require
 from planners.types import ActionBox, Proposal
 
 
@@ -57,13 +58,15 @@ def elect(ranked: Ranked, count: int) -> tuple[Tensor, Tensor]:
     return take(ranked.actions, index), cost
 
 
-def noise_filter(beta: float, like: Tensor) -> Tensor | None:
+def noise_filter(planner: str, beta: float, like: Tensor) -> Tensor | None:
     """[H,H], turns white noise along H into noise of power spectrum 1/f^beta and unit variance; None for beta = 0.
 
     Timmer and Koenig 1995, as used by iCEM (Pinneri et al. 2020, arXiv 2008.06389): Fourier coefficients
     scaled by f^(-beta/2), frequency zero by the lowest one's factor. Scaling the coefficients of white noise is a
     circular convolution; its matrix, made once per plan, is cheaper than two transforms per iteration.
+    Raises PlanningError for a beta below 0, or so large that the factors would leave the floats.
     """
+    require(0 <= beta <= 10, planner, "noise_beta in [0,10]", beta, "0 is white, 2 is strongly correlated")
     horizon = like.shape[-2]
     if beta == 0.0 or horizon == 1:
         return None
@@ -100,6 +103,12 @@ def moments(actions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     mean = weights @ flat
     std = (weights @ (flat - mean).square()).sqrt()
     return mean.view(rows, horizon, dims), std.view(rows, horizon, dims)
+
+
+def check_refit(planner: str, momentum: float, min_std: float) -> None:
+    """Raise PlanningError for settings of `refit` that learn nothing or leave the box."""
+    require(0 <= momentum < 1, planner, "momentum in [0,1)", momentum, "1 would never learn")
+    require(0 <= min_std <= 1, planner, "min_std in [0,1]", min_std, "give it in half-widths of the box")
 
 
 def refit(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from planners.errors import require
 from planners.record import Record
 from planners.sampling import Ranked, draw, draw_noise, is_finite, noise_filter, rank_finite
 from planners.types import Plan, Proposal
@@ -44,9 +43,8 @@ def search(
     num_kept: int = 0,
 ) -> Plan:
     """Run the iterations. num_kept elites of an iteration compete in the next with the cost they have already."""
-    require(noise_beta >= 0, record.planner, "noise_beta >= 0", noise_beta, "0 is white, 2 is strongly correlated")
     proposal = record.start
-    colour = noise_filter(noise_beta, proposal.mean)
+    colour = noise_filter(record.planner, noise_beta, proposal.mean)
     elites: Tensor | None = None
     elite_cost: Tensor | None = None
     while record.another():

@@ -49,7 +49,8 @@ class Proposal:
 class ActionBox:
     """The actions that may be commanded, bound by bound: low <= action <= high.
 
-    low, high: finite floating point [A] on one device; equal bounds lock a dimension. Raises PlanningError otherwise.
+    low, high: finite floating point [A] on one device; equal bounds lock a dimension. Their distance must be such that
+    its square is finite, for variances are taken. Raises PlanningError otherwise.
     """
 
     low: Tensor
@@ -61,9 +62,12 @@ class ActionBox:
         require(legal, "ActionBox.low", "a floating point [A]", kind(low), "give one bound for each action dimension")
         same = high.shape == low.shape and high.dtype == low.dtype and high.device == low.device
         require(same, "ActionBox.high", f"what low is, {kind(low)}", kind(high), "give one bound for each dimension")
-        ordered = bool((torch.isfinite(low) & torch.isfinite(high) & (low <= high)).all())
-        bounds = "" if ordered else f"{low.tolist()} and {high.tolist()}"
+        legal_order = (torch.isfinite(low) & torch.isfinite(high) & (low <= high)).all()
+        ordered, narrow = torch.stack([legal_order, torch.isfinite((high - low).square()).all()]).tolist()
+        bounds = "" if ordered and narrow else f"{low.tolist()} and {high.tolist()}"
         require(ordered, "ActionBox", "finite bounds with low <= high", bounds, "swap or mend the bounds")
+        expected = f"bounds whose squared distance fits {str(low.dtype).removeprefix('torch.')}"
+        require(narrow, "ActionBox", expected, bounds, "give the range that can be commanded")
 
     @property
     def centre(self) -> Tensor:
@@ -80,7 +84,10 @@ class ActionBox:
         return torch.clamp(actions, self.low, self.high)
 
     def like(self, actions: Tensor) -> ActionBox:
-        """The same box in the dtype and on the device of `actions`, bounds rounded inwards, never outwards."""
+        """The same box in the dtype and on the device of `actions`, bounds rounded inwards, never outwards.
+
+        Where no number of that dtype is inside, the one nearest to the centre locks the dimension.
+        """
         low, high = self.low, self.high
         if low.dtype == actions.dtype and low.device == actions.device:
             return self
@@ -89,6 +96,8 @@ class ActionBox:
         below = torch.nextafter(narrow_high, torch.full_like(narrow_high, -torch.inf))
         narrow_low = torch.where(narrow_low.to(low.dtype) < low, above, narrow_low)
         narrow_high = torch.where(narrow_high.to(high.dtype) > high, below, narrow_high)
+        empty, nearest = narrow_low > narrow_high, self.centre.to(actions.dtype)
+        narrow_low, narrow_high = (torch.where(empty, nearest, bound) for bound in (narrow_low, narrow_high))
         return ActionBox(narrow_low.to(actions.device), narrow_high.to(actions.device))
 
 

@@ -40,7 +40,8 @@ def rotary_tables(times: Tensor, grid: int, extra: int, head: int) -> Rotation:
     frequencies = (1.0 / 10000**exponents).repeat(2)
     turning = torch.stack([frames, rows, columns], dim=1).unsqueeze(2) * frequencies
     angles = F.pad(turning.flatten(1), (0, head - 3 * third))
-    sign = torch.tensor([-1.0, 1.0], device=device).repeat(head // 2)
+    # -1, 1, -1, 1, ...; a list would be copied from the host, which waits for the device and which no graph can record.
+    sign = torch.arange(head, device=device, dtype=torch.float32).remainder(2.0) * 2.0 - 1.0
     return angles.cos(), angles.sin() * sign
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import random
 from typing import Any
 
@@ -12,10 +13,20 @@ import pytest
 import torch
 from planning_problems import PLANNERS, SAMPLING, Watched, quadratic, seeded, start, targets
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import planners
-from planners import ActionBox, PlanningError, Proposal, cem, gradient, mppi, random_shooting, shift, shift_actions
+from planners import (
+    ActionBox,
+    PlanningError,
+    Proposal,
+    cem,
+    gradient,
+    icem,
+    mppi,
+    random_shooting,
+    shift,
+    shift_actions,
+)
 
 NAMES = pytest.mark.parametrize("name", PLANNERS)
 SAMPLERS = pytest.mark.parametrize("name", SAMPLING)
@@ -139,29 +150,20 @@ def test_a_shifted_start_is_worth_iterations() -> None:
     assert shifted.cost.mean() < 0.2 * cold.cost.mean()
 
 
-class Waits(TorchDispatchMode):
-    """Counts reads of values off the device, save those of float32: Adam counts its steps there, on the CPU."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        reads = func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal")
-        if reads and args[0].dtype != torch.float32:
-            self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-@NAMES
-def test_no_iteration_waits_for_the_device(name: str) -> None:
+@pytest.mark.parametrize("few", [5, 30])
+def test_elites_reach_the_next_decision_only_as_candidates(few: int) -> None:
     init, box = start(rows=2)
-    with Waits() as probe:
-        assert torch.ones(1).double().item() == 1
-    assert probe.count == 1
-    init, box = Proposal(init.mean.double(), init.std.double()), ActionBox(box.low.double(), box.high.double())
-    with Waits() as waits:
-        plan = PLANNERS[name](quadratic(targets(2, seed=1).double()), init, box, seeded(0), num_iterations=6)
-    assert waits.count == 0
-    assert plan.actions.dtype == torch.float64
+    cost = quadratic(targets(2, seed=1))
+    before = icem(cost, init, box, seeded(0))
+    assert before.elites is not None
+    warm, survivors = shift(before.proposal, 1, std=0.2), shift_actions(before.elites[:, :few], 1)
+    alone, together = Watched(cost), Watched(cost)
+    icem(alone, warm, box, seeded(1), num_iterations=1)
+    icem(together, warm, box, seeded(1), num_iterations=1, candidates=survivors)
+    assert torch.equal(together.asked[0][:, 1 : 1 + few], survivors)
+    for elite in survivors.unbind(dim=1):
+        assert not (alone.asked[0] == elite[:, None]).all((-1, -2)).any()
+    assert torch.equal(alone.asked[0][:, 1 + few :], together.asked[0][:, 1 + few :])
 
 
 def lines(name: str, error: pytest.ExceptionInfo[PlanningError]) -> str:
@@ -180,7 +182,8 @@ def lines(name: str, error: pytest.ExceptionInfo[PlanningError]) -> str:
         ({"num_samples": 0}, "num_samples >= 1, got 0"),
         ({"num_iterations": 0}, "num_iterations >= 1, got 0"),
         ({"deadline": -1.0}, "a deadline >= 0 [s], or None, got -1.0"),
-        ({"noise_beta": -1.0}, "noise_beta >= 0, got -1.0"),
+        ({"noise_beta": -1.0}, "noise_beta in [0,10], got -1.0"),
+        ({"noise_beta": 100.0}, "noise_beta in [0,10], got 100.0"),
         ({"candidates": torch.zeros(2, 3, 5, 4), "num_samples": 3}, "at most num_samples - 1 = 2 candidates, got 3"),
         ({"candidates": torch.zeros(2, 3, 5, 3)}, "candidates [B,C,H,A] = [2, C, 5, 4] like init, got float32 [2, 3,"),
         ({"candidates": torch.full((2, 1, 5, 4), torch.nan)}, "candidates that are numbers, got NaN"),
@@ -198,16 +201,20 @@ def test_a_wrong_setting_is_named(name: str, setting: dict[str, Any], expected: 
     [
         ("cem", {"num_elites": 0}, "num_elites >= 1"),
         ("cem", {"momentum": 1.0}, "momentum in [0,1)"),
-        ("cem", {"min_std": -0.1}, "min_std >= 0"),
+        ("cem", {"min_std": -0.1}, "min_std in [0,1]"),
+        ("icem", {"min_std": 1e39}, "min_std in [0,1]"),
         ("cem", {"select": "worst"}, 'select "best" or "mean"'),
         ("icem", {"keep_elites": 1.1}, "keep_elites in [0,1]"),
         ("mppi", {"temperature": 0.0}, "a temperature > 0, or None"),
+        ("mppi", {"temperature": math.nan}, "a temperature > 0, or None"),
         ("mppi", {"relative_temperature": 0.0}, "a relative_temperature > 0"),
         ("mppi", {"momentum": -0.1}, "momentum in [0,1)"),
-        ("mppi", {"min_std": -0.1}, "min_std >= 0"),
+        ("mppi", {"min_std": -0.1}, "min_std in [0,1]"),
+        ("mppi", {"min_std": math.inf}, "min_std in [0,1]"),
         ("mppi", {"num_elites": 0}, "num_elites >= 1"),
         ("random_shooting", {"num_elites": 0}, "num_elites >= 1"),
-        ("gradient", {"learning_rate": 0.0}, "learning_rate > 0"),
+        ("gradient", {"learning_rate": 0.0}, "learning_rate in (0,2]"),
+        ("gradient", {"learning_rate": 1e39}, "learning_rate in (0,2]"),
     ],
 )
 def test_a_wrong_setting_of_one_planner_is_named(name: str, setting: dict[str, Any], expected: str) -> None:

@@ -12,18 +12,23 @@ from planning_problems import PLANNERS, SEARCHING, Watched, multimodal, quadrati
 from planners import CostFn, cem, gradient, icem, mppi, random_shooting
 
 # Root mean square distance from the minimum, in a box of half-width 1; the start is 0.46 away.
-NEAR = {"cem": 0.01, "icem": 0.03, "mppi": 0.015, "gradient": 0.1}
+NEAR = {"cem": 0.0075, "icem": 0.018, "mppi": 0.009, "gradient": 0.06}
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("name", SEARCHING)
 def test_the_minimum_of_a_20_dim_quadratic_is_found_at_any_scale_of_costs(name: str, scale: float) -> None:
     init, box = start(rows=4)
-    target = targets(4, seed=3)
-    plan = SEARCHING[name](lambda actions: scale * quadratic(target)(actions), init, box, seeded(0), num_iterations=30)
-    away = (plan.actions - target).square().mean((-1, -2)).sqrt()
-    assert (away < NEAR[name]).all()
-    assert torch.allclose(plan.cost, scale * quadratic(target)(plan.actions[:, None])[:, 0], rtol=1e-4)
+    for seed in range(4):
+        target = targets(4, seed)
+
+        def cost(actions: torch.Tensor, target: torch.Tensor = target) -> torch.Tensor:
+            return scale * quadratic(target)(actions)
+
+        plan = SEARCHING[name](cost, init, box, seeded(seed), num_iterations=30)
+        away = (plan.actions - target).square().mean((-1, -2)).sqrt()
+        assert (away < NEAR[name]).all()
+        assert torch.allclose(plan.cost, cost(plan.actions[:, None])[:, 0], rtol=1e-4)
 
 
 def test_random_shooting_finds_it_too_when_it_goes_on_from_its_own_plans() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -220,6 +222,34 @@ def test_costs_from_one_end_of_the_floats_to_the_other_are_legal(name: str) -> N
 
     plan = PLANNERS[name](cost, init, box, seeded(0))
     assert (plan.diagnostics.cost_per_iteration[-1] == torch.tensor(-3.4e38)).all()
+    assert plan.proposal.mean.isfinite().all()
+    assert plan.proposal.std.isfinite().all()
+    assert plan.diagnostics.elite_spread.isfinite().all()
+
+
+@NAMES
+@property_test
+@given(st.data())
+def test_settings_at_the_ends_of_what_is_legal_give_finite_samples(name: str, data: st.DataObject) -> None:
+    ends: dict[str, list[float]] = {
+        "noise_beta": [0.0, 10.0],
+        "min_std": [0.0, 1.0],
+        "momentum": [0.0, 1.0 - 1e-12],
+        "keep_elites": [0.0, 1.0],
+        "temperature": [5e-324, 1e-46, 1e39, 1.7e308],
+        "relative_temperature": [5e-324, 1e-46, 1e39, 1.7e308],
+        "learning_rate": [5e-324, 2.0],
+    }
+    known = inspect.signature(PLANNERS[name]).parameters
+    chosen = [key for key in ends if key in known and data.draw(st.booleans())]
+    given_settings = {key: data.draw(st.sampled_from(ends[key])) for key in chosen}
+    init, box = start(rows=2, horizon=data.draw(st.sampled_from([1, 5, 60])))
+    wide = data.draw(st.sampled_from([1e-18, 1.0, 9e18]))
+    init = Proposal(init.mean, torch.full_like(init.mean, data.draw(st.sampled_from([0.0, 1e-38, 1.0, 3.4e38]))))
+    watched = Watched(lambda actions: torch.where(actions[..., 0, 0] > 0.5 * wide, torch.nan, actions.mean((-1, -2))))
+    box = ActionBox(box.low * wide, box.high * wide)
+    plan = PLANNERS[name](watched, init, box, seeded(0), num_samples=20, num_iterations=4, **given_settings)
+    assert all(actions.isfinite().all() for actions in watched.asked)
     assert plan.proposal.mean.isfinite().all()
     assert plan.proposal.std.isfinite().all()
     assert plan.diagnostics.elite_spread.isfinite().all()
