@@ -92,6 +92,20 @@ def test_all_defects_are_named_not_just_the_first(tmp_path: Path, capsys: pytest
         assert part in printed
 
 
+def test_a_camera_without_colours_hides_nothing_else(tmp_path: Path) -> None:
+    root = foreign.make_two_cameras(tmp_path / "data")
+    features = json.loads((root / "meta/info.json").read_text())["features"]
+    features["observation.images.wrist"]["shape"] = [1, 48, 64]
+    change_info(root, features=features)
+    change_column(root, "action", put(1, [float("nan")] * 7))
+    (report,) = check(data=[str(root)])["datasets"]
+    nan, depth = sorted(report["defects"], key=lambda defect: len(defect["episodes"]), reverse=True)
+    assert (nan["episodes"], depth["episodes"], report["bad_episodes"]) == ([0], [], [0])
+    assert "got nan at index 0 in row 1 of 'action' of episode 0" in nan["message"]
+    assert "expected 3 channels in camera 'observation.images.wrist' of" in depth["message"]
+    assert {name: seen["usable"] for name, seen in report["frames"].items()} == {"observation.images.front": 45}
+
+
 def test_a_damaged_file_is_one_defect_of_all_its_episodes(tmp_path: Path) -> None:
     root = copy("lerobot_v3_image", tmp_path)
     whole = (root / DATA).read_bytes()

@@ -9,7 +9,7 @@ import foreign
 import numpy as np
 import pytest
 import torch
-from spoil import change_column, copy, put, write_noise
+from spoil import change_column, copy, put, write_lengths, write_noise
 from tiny_model import ARCHITECTURE
 
 import worldmodel
@@ -71,6 +71,27 @@ def test_two_cameras_seven_actions_several_files(
     assert (report["camera"], report["frame_skip"], report["data"]["skipped"]) == ("wrist", 1, [0])
     assert (report["data"]["train"], report["data"]["validation"]) == (3, 1)
     assert "the hand's position in metres, but '0' spans" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lengths", "says"),
+    [
+        ((12, 12, 5), "error: expected validation episodes of at least 9 frames, got at most 5 in"),
+        ((12, 12, 8, 8, 8, 5), "error: expected validation episodes of at least 9 frames, got at most 5 in"),
+        ((5, 12, 12), "1 of 2 training episodes have fewer than 9 frames"),
+        ((12,) * 39 + (5,), "1 of 2 validation episodes have fewer than 9 frames"),
+    ],
+)
+def test_short_episodes_of_both_kinds_are_counted(
+    lengths: tuple[int, ...], says: str, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_lengths(tmp_path / "data", lengths)
+    arguments = ["train", f"data={root}", f"encoder={encoder}", f"out={tmp_path / 'out'}", *TOY]
+    assert main(arguments) == (2 if says.startswith("error") else 0)
+    captured = capsys.readouterr()
+    assert says in captured.out + captured.err
+    if not says.startswith("error"):
+        assert json.loads((tmp_path / "out/report.json").read_text())["validation"]["pose_after_8_m"] > 0
 
 
 def test_a_frame_skip_joins_the_actions_of_the_model(

@@ -6,6 +6,7 @@ Legend: N rows, S image side [px], M encoder tokens, F their width.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from worldmodel.data.frames import require_space
 from worldmodel.data.table import Table
 from worldmodel.storage import atomic_file, sha256_file, write_json
 from worldmodel.types import Encoder
@@ -40,14 +42,18 @@ def load_features(
     normalise: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> Array:
-    """Normalised features of every row, float16 [N,M,F], a memory map; computed once under `name`."""
+    """Normalised features of every row, float16 [N,M,F], a memory map; computed once under `name`.
+
+    Raises OutputError where the disk has no space for them.
+    """
     path, seal = folder / f"features-{name[:32]}.npy", folder / f"features-{name[:32]}.json"
     if _whole(path, seal):
         cached: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         return cached
     total, batch = len(table), 64
+    shape = (total, encoder.tokens, encoder.width)
+    require_space(folder, math.prod(shape) * 2, f"the features of {total} pictures")
     with atomic_file(path) as temporary, tqdm(total=total, unit="frame", desc="encode", mininterval=1.0) as bar:
-        shape = (total, encoder.tokens, encoder.width)
         features = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
         for start in range(0, total, batch):
             part = normalise(encode_rows(encoder, table.frames[start : start + batch], device))

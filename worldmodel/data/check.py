@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from worldmodel.data.inspection import Defects, Numbers, contrast, inspect_frames, inspect_numbers, proprio_range
+from worldmodel.data.inspection import Defects, Numbers, inspect_frames, inspect_numbers, proprio_range
 from worldmodel.data.reader import Dataset, Part, choose_camera
 from worldmodel.data.schema import ACTION, STATE, DatasetInfo, Feature, read_info
 from worldmodel.errors import ConfigError
@@ -87,7 +87,11 @@ def _contents(parts: Sequence[Part], defects: Defects) -> Report:
     for name, feature, pick in (("action", features[ACTION], _actions), ("proprio", features[STATE], _proprio)):
         values = [pick(episode) for episode in known]
         report[name] = ranges(np.concatenate(values), dimension_names(feature)) if values else {}
-    report["frames"] = {part.camera.name: _frames(Dataset([part]), numbers, defects) for part in parts}
+    report["frames"] = {}
+    for part in parts:
+        with defects.caught():
+            part.require_colours()
+            report["frames"][part.camera.name] = _frames(Dataset([part]), numbers, defects)
     return report
 
 
@@ -127,7 +131,7 @@ def ranges(values: NDArray[np.float32], names: Sequence[str]) -> Report:
 
 def _frames(dataset: Dataset, numbers: Sequence[Numbers | None], defects: Defects) -> Report:
     """Brightness and contrast [grey levels] over all frames of a camera that can be used."""
-    brightness, contrasts = [], []
+    found = []
     span = proprio_range(numbers)
     total = sum(len(episode.times) for episode in numbers if episode is not None)
     name = dataset.parts[0].camera.name.rpartition(".")[2]
@@ -135,14 +139,14 @@ def _frames(dataset: Dataset, numbers: Sequence[Numbers | None], defects: Defect
         for index, episode in enumerate(numbers):
             if episode is None:
                 continue
-            frames = inspect_frames(dataset, index, episode, span, defects)
+            seen = inspect_frames(dataset, index, episode, span, defects)
             bar.update(len(episode.times))
-            if frames is not None:
-                brightness.append(frames.mean(axis=(1, 2, 3)))
-                contrasts.append(contrast(frames))
-    if not brightness:
+            if seen is not None:
+                found.append(seen)
+    if not found:
         return {}
-    levels, spreads = np.concatenate(brightness), np.concatenate(contrasts)
+    levels = np.concatenate([seen.brightness for seen in found])
+    spreads = np.concatenate([seen.contrast for seen in found])
     return {
         "usable": len(levels),
         "brightness": float(levels.mean()),

@@ -10,8 +10,7 @@ Legend: L rows of an episode, h, w picture size [px], A action dim, P propriocep
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from worldmodel.data.layout import Layout
+from worldmodel.data.hdf5_logs import UNREADABLE, Log, find_logs
+from worldmodel.data.layout import Layout, Record
 from worldmodel.data.schema import one_line
 from worldmodel.data.writer import Rollout, finalize, write_episode
 from worldmodel.errors import ConfigError, DataError
@@ -29,10 +29,7 @@ from worldmodel.storage import atomic_dir
 if TYPE_CHECKING:  # an optional dependency
     import h5py
 
-UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, MemoryError)
-"""What h5py raises for files that are damaged."""
-
-LISTED = 30  # keys that an error names at most
+OTHER_NAME = "give another name in mapping=FILE.yaml, or mend the file"
 
 
 @dataclass(frozen=True)
@@ -49,9 +46,6 @@ class Names:
     task: str = "unnamed"
 
 
-Read = Callable[[str], NDArray[Any]]
-"""An array of one episode by its name. Raises DataError naming the keys that are there."""
-
 DEFAULTS = {
     "robomimic": Names({"agentview": "obs/agentview_image"}, "actions", ("obs/robot0_eef_pos",)),
     "minari": Names({"front": "observations/pixels"}, "actions", ("observations/state",)),
@@ -60,11 +54,18 @@ DEFAULTS = {
 
 
 def import_hdf5(
-    *, source: str, format: str, out: str, mapping: Mapping[str, Any] | None = None, video: bool = False
+    *,
+    source: str,
+    format: str,
+    out: str,
+    mapping: Mapping[str, Any] | None = None,
+    video: bool = False,
+    skip_bad_episodes: bool = False,
 ) -> dict[str, int]:
-    """Write the episodes of the HDF5 file `source` into the new folder `out`; says how many episodes and frames.
+    """Write the episodes of the HDF5 file `source` into the new folder `out`; counts episodes, frames and skipped.
 
     mapping: image, action, proprio, fps and task where they differ from the format's own. video: mp4 instead of PNG.
+    skip_bad_episodes: leave out, and name, the episodes that have a defect, instead of raising the first one.
     Raises ConfigError for a wrong mapping or a missing h5py, DataError for a file that does not hold what it says,
     OutputError where `out` exists.
     """
@@ -78,11 +79,12 @@ def import_hdf5(
     try:
         file = h5py.File(path, "r")
     except UNREADABLE as error:
-        raise DataError(f"expected a whole HDF5 file, got {one_line(error)} in {path}") from error
+        raise DataError(f"expected a whole HDF5 file, got {one_line(error)} in {path}: copy it again") from error
     with file:
         names = _names(DEFAULTS[format], mapping or {}, file)
-        episodes = _cut(file, path) if format == "swm" else _grouped(file, path, format)
-        return _write(episodes, names, Path(out), {"imported_from": path.name, "layout": format}, video)
+        logs = find_logs(file, path, format)
+        about = {"imported_from": path.name, "layout": format}
+        return _write(logs, names, Path(out), about, video, skip_bad_episodes)
 
 
 def _file(source: Path) -> Path:
@@ -119,86 +121,36 @@ def _control_rate(file: h5py.File) -> int | None:
     """What robomimic notes of the environment."""
     try:
         return int(json.loads(file["data"].attrs["env_args"])["env_kwargs"]["control_freq"])
-    except (KeyError, ValueError, TypeError):
+    except (*UNREADABLE, OverflowError):
         return None
 
 
-def _number(name: str) -> tuple[int, ...]:
-    return tuple(int(digits) for digits in re.findall(r"\d+", name))
-
-
-def _grouped(file: h5py.File, path: Path, format: str) -> list[Read]:
-    """One group for each episode, in the order of their numbers."""
-    parent, prefix = ("data", "demo_") if format == "robomimic" else ("/", "episode_")
-    groups = file.get(parent, {})
-    members = sorted((name for name in groups if name.startswith(prefix)), key=_number)
-    if not members:
-        raise DataError(f"expected {parent.strip('/')}/{prefix}0, ... for format={format}, got {_keys(file)} in {path}")
-
-    def reader(group: h5py.Group) -> Read:
-        return lambda name: _array(group, name, f"{group.name} of {path}")
-
-    return [reader(groups[member]) for member in members]
-
-
-def _cut(file: h5py.File, path: Path) -> list[Read]:
-    """Rows of all episodes one after another."""
-
-    def reader(start: int, length: int) -> Read:
-        def read(name: str) -> NDArray[Any]:
-            rows = _array(file, name, str(path), slice(start, start + length))
-            if len(rows) < length:
-                raise DataError(f"expected {start + length} rows of {name!r}, got {start + len(rows)} in {path}")
-            return rows
-
-        return read
-
-    offsets, lengths = (_array(file, name, str(path)).tolist() for name in ("ep_offset", "ep_len"))
-    return [reader(start, length) for start, length in zip(offsets, lengths, strict=True)]
-
-
-def _array(group: h5py.Group, name: str, where: str, rows: slice = slice(None)) -> NDArray[Any]:
-    """Rows of an array. Raises DataError where it is not there or cannot be read."""
-    try:
-        found = group.get(name)
-        if hasattr(found, "dtype"):
-            return np.asarray(found[rows])
-    except UNREADABLE as error:
-        raise DataError(f"expected to read {name!r} in {where}, got {one_line(error)}") from error
-    raise DataError(
-        f"expected the array {name!r} in {where}, got {_keys(group)}: write the names of image, action, proprio, fps "
-        "and task into a file and give mapping=FILE.yaml (docs/own_data.md)"
-    )
-
-
-def _keys(group: h5py.Group) -> str:
-    """The arrays that are there, with their shapes."""
-    found: list[str] = []
-
-    def note(name: str, item: Any) -> bool | None:
-        if hasattr(item, "dtype"):
-            found.append(f"{name} {item.dtype} {list(item.shape)}")
-        return True if len(found) >= LISTED else None
-
-    group.visititems(note)
-    return ", ".join(found) or "no arrays"
-
-
-def _write(episodes: Sequence[Read], names: Names, out: Path, about: dict[str, Any], video: bool) -> dict[str, int]:
-    layout, records, start = None, [], 0
+def _write(
+    logs: Sequence[Log], names: Names, out: Path, about: dict[str, Any], video: bool, skip: bool
+) -> dict[str, int]:
+    layout, records, start, left_out = None, list[Record](), 0, dict[str, str]()
     with atomic_dir(out) as root:
-        for number, read in enumerate(tqdm(episodes, unit="episode", desc="import", mininterval=1.0)):
-            rollout = read_rollout(read, names)
-            if layout is None:
-                layout = _layout(rollout, names, video)
-            records.append(
-                write_episode(root, layout, rollout, episode=number, start=start, task=names.task, task_index=0)
-            )
-            start += len(rollout.actions)
+        for log in tqdm(logs, unit="episode", desc="import", mininterval=1.0):
+            try:
+                rollout = read_rollout(log, names)
+                fits = layout or _layout(rollout, names, video)
+                number = {"episode": len(records), "start": start}
+                records.append(write_episode(root, fits, rollout, **number, task=names.task, task_index=0))
+            except DataError as error:
+                message = str(error) if log.where in str(error) else f"{error}, which is {log.where}"
+                if not skip:
+                    raise DataError(f"{message}; skip_bad_episodes=true leaves bad episodes out") from error
+                left_out[log.where] = message
+            else:
+                layout, start = fits, start + len(rollout.actions)
         if layout is None:
-            raise DataError(f"expected at least one episode, got none in {about['imported_from']}")
-        finalize(root, layout, records, tasks=[names.task], extra=about)
-    return {"episodes": len(records), "frames": start}
+            first = f": {next(iter(left_out.values()))}" if left_out else ": record some"
+            raise DataError(f"expected a good episode, got none of {len(logs)} in {about['imported_from']}{first}")
+        left = {"left_out": list(left_out.values())} if left_out else {}
+        finalize(root, layout, records, tasks=[names.task], extra={**about, **left})
+    if left_out:
+        print("\n".join([*left_out.values(), f"left out {len(left_out)} of {len(logs)} episodes"]))
+    return {"episodes": len(records), "frames": start, "skipped": len(left_out)}
 
 
 def _layout(rollout: Rollout, names: Names, video: bool) -> Layout:
@@ -207,24 +159,30 @@ def _layout(rollout: Rollout, names: Names, video: bool) -> Layout:
     return Layout(names.fps, rollout.proprio.shape[1], rollout.actions.shape[1], sizes, video=video)
 
 
-def read_rollout(read: Read, names: Names) -> Rollout:
+def read_rollout(log: Log, names: Names) -> Rollout:
     """One episode. The last frame has no action that leaves it: a missing or NaN one is that of the row before."""
     frames = {}
     for camera, name in names.image.items():
-        frames[camera] = read(name)
+        frames[camera] = log.read(name)
         if frames[camera].dtype != np.uint8 or frames[camera].ndim != 4 or frames[camera].shape[-1] != 3:
-            got = f"{frames[camera].dtype} {list(frames[camera].shape)}"
+            got = f"{frames[camera].dtype} {list(frames[camera].shape)} in {log.where}: {OTHER_NAME}"
             raise DataError(f"expected pictures uint8 [L,h,w,3] as {name!r}, got {got}")
     length = len(next(iter(frames.values())))
-    proprio = np.concatenate([_vectors(read(name), name) for name in names.proprio], axis=1)
-    actions = _vectors(read(names.action), names.action)
+    parts = [_vectors(log, name) for name in names.proprio]
+    if len({len(part) for part in parts}) > 1:
+        rows = ", ".join(f"{len(part)} of {name!r}" for name, part in zip(names.proprio, parts, strict=True))
+        raise DataError(f"expected arrays of as many rows to join, got {rows} in {log.where}: {OTHER_NAME}")
+    proprio = np.concatenate(parts, axis=1)
+    actions = _vectors(log, names.action)
     if len(actions) == length - 1 > 0 or (len(actions) == length > 1 and not np.isfinite(actions[-1]).all()):
         actions = np.concatenate([actions[: length - 1], actions[length - 2 : length - 1]])
     return Rollout(frames, proprio, actions)
 
 
-def _vectors(values: NDArray[Any], name: str) -> NDArray[np.float32]:
+def _vectors(log: Log, name: str) -> NDArray[np.float32]:
     """Numbers of any precision as float32 [L,n]."""
+    values = log.read(name)
     if values.dtype.kind not in "fiu" or values.ndim not in (1, 2):
-        raise DataError(f"expected numbers [L,n] as {name!r}, got {values.dtype} {list(values.shape)}")
-    return values.reshape(len(values), -1).astype(np.float32)
+        got = f"{values.dtype} {list(values.shape)} in {log.where}: {OTHER_NAME}"
+        raise DataError(f"expected numbers [L,n] as {name!r}, got {got}")
+    return (values[:, None] if values.ndim == 1 else values).astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worldmodel.data.schema import one_line
+from worldmodel.data.schema import COPY_FILE, one_line
 from worldmodel.errors import DataError
 
 VIDEO_CODECS = {"libx264": "h264", "libsvtav1": "av1"}
 """Encoders in order of preference, and the name the data set records."""
 
 KEYFRAME_EVERY = 10
+MEND_SHAPE = "mend the shape in meta/info.json"
 
 
 def png_bytes(image: NDArray[np.uint8]) -> bytes:
@@ -45,11 +47,11 @@ def decode_image(data: bytes, shape: tuple[int, int], where: str) -> NDArray[np.
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             if image.mode != "RGB" or (image.height, image.width) != shape:
-                got = f"{image.height} x {image.width} {image.mode}"
-                raise DataError(f"expected a picture of {shape[0]} x {shape[1]} RGB, got {got} in {where}")
+                got = f"{image.height} x {image.width} {image.mode} in {where}: convert it, or {MEND_SHAPE}"
+                raise DataError(f"expected a picture of {shape[0]} x {shape[1]} RGB, got {got}")
             return np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, zlib.error, struct.error) as error:
-        raise DataError(f"expected a PNG or JPEG picture, got {one_line(error)} in {where}") from error
+        raise DataError(f"expected a PNG or JPEG picture, got {one_line(error)} in {where}: {COPY_FILE}") from error
 
 
 def video_codec() -> tuple[str, str]:
@@ -85,42 +87,50 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
 
 def read_video(
     path: Path, times: NDArray[np.float64], fps: int, shape: tuple[int, int], where: str
-) -> NDArray[np.uint8]:
-    """The frames nearest to the ascending `times` [L] [s], each within half a frame: uint8 [L,h,w,3].
+) -> Iterator[NDArray[np.uint8]]:
+    """The frames nearest to the ascending `times` [L] [s], each within half a frame: uint8 [h,w,3], one by one.
 
     Raises DataError naming `where` for a missing, damaged or too short file, or pictures of another size.
     """
     if not path.is_file():
-        raise DataError(f"expected the video {path} for {where}, which does not exist")
-    half = 0.5 / fps
-    found: list[NDArray[np.uint8] | None] = [None] * len(times)
-    error = np.full(len(times), half)
+        raise DataError(f"expected the video {path} for {where}, which does not exist: {COPY_FILE}")
+    row, image, error = 0, None, 0.5 / fps
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.options = {"err_detect": "explode"}  # a damaged frame is an error, not a guess
-            if times[0] > half and stream.time_base is not None:
-                container.seek(int((times[0] - half) / stream.time_base), stream=stream, backward=True)
-            for frame in container.decode(stream):
-                if frame.time is None or frame.time < times[0] - half:
-                    continue
-                if frame.time > times[-1] + half:
-                    break
-                row = int(np.abs(times - frame.time).argmin())
-                if abs(times[row] - frame.time) < error[row]:
-                    found[row], error[row] = _rgb(frame, shape, where), abs(times[row] - frame.time)
+        for frame, time in _decoded(path, times[0] - 0.5 / fps, times[-1] + 0.5 / fps):
+            nearest = int(np.abs(times - time).argmin())
+            if nearest > row and image is not None:  # frames come in order: there is no nearer one to come
+                yield image
+                row, image, error = row + 1, None, 0.5 / fps
+            if nearest == row and abs(times[row] - time) < error:
+                image, error = _rgb(frame, shape, where), abs(times[row] - time)
     except (av.FFmpegError, IndexError, OverflowError) as failure:
-        raise DataError(f"expected a whole video, got {path} damaged ({one_line(failure)}) for {where}") from failure
-    images = [image for image in found if image is not None]
-    if len(images) < len(found):
-        row = next(row for row, image in enumerate(found) if image is None)
-        got = "none: the video is cut short or belongs to another episode"
+        got = f"{path} damaged ({one_line(failure)}) for {where}: {COPY_FILE}"
+        raise DataError(f"expected a whole video, got {got}") from failure
+    if image is not None:
+        yield image
+        row += 1
+    if row < len(times):
+        got = f"none, the video is cut short or belongs to another episode: {COPY_FILE}"
         raise DataError(f"expected a frame at {times[row]:.4f} s for row {row} of {where} in {path}, got {got}")
-    return np.stack(images)
+
+
+def _decoded(path: Path, start: float, stop: float) -> Iterator[tuple[av.VideoFrame, float]]:
+    """The frames of a video from `start` to `stop`, with their times [s]."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"err_detect": "explode"}  # a damaged frame is an error, not a guess
+        if start > 0 and stream.time_base is not None:
+            container.seek(int(start / stream.time_base), stream=stream, backward=True)
+        for frame in container.decode(stream):
+            if frame.time is None or frame.time < start:
+                continue
+            if frame.time > stop:
+                return
+            yield frame, frame.time
 
 
 def _rgb(frame: av.VideoFrame, shape: tuple[int, int], where: str) -> NDArray[np.uint8]:
     if (frame.height, frame.width) != shape:
-        got = f"{frame.height} x {frame.width}"
-        raise DataError(f"expected a video of {shape[0]} x {shape[1]}, got {got} for {where}")
+        got = f"{frame.height} x {frame.width} for {where}: {MEND_SHAPE}"
+        raise DataError(f"expected a video of {shape[0]} x {shape[1]}, got {got}")
     return frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)

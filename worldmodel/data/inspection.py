@@ -6,10 +6,9 @@ Legend: L rows of an episode, h, w picture size [px], P proprioception dim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +38,14 @@ class Numbers:
     privileged: NDArray[np.float32] | None
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Of an episode's pictures, each float64 [L] in grey levels: their mean, and their `contrast`."""
+
+    brightness: NDArray[np.float64]
+    contrast: NDArray[np.float64]
+
+
 class Defects:
     """One-line messages, each with the episodes (numbered as in the Dataset) that it makes unusable."""
 
@@ -64,8 +71,13 @@ class Defects:
         return sorted({episode for episodes in self.found.values() for episode in episodes})
 
 
-def inspect_numbers(dataset: Dataset, defects: Defects) -> list[Numbers | None]:
-    """The numbers of every episode, None where they cannot be used; files are held against their sha256 on the way."""
+def inspect_numbers(
+    dataset: Dataset, defects: Defects, known: Mapping[Path, str] | None = None
+) -> list[Numbers | None]:
+    """The numbers of every episode, None where they cannot be used; files are held against their sha256 on the way.
+
+    known: the sha256 that files have, where they were read for it already.
+    """
     sums: dict[Part, Mapping[Path, str]] = {}
     for part in dataset.parts:
         with defects.caught():
@@ -77,7 +89,7 @@ def inspect_numbers(dataset: Dataset, defects: Defects) -> list[Numbers | None]:
     ):
         for path in part.files_of(index):
             if path not in damaged:
-                damaged[path] = wrong_bytes(path, sums.get(part, {}).get(path))
+                damaged[path] = wrong_bytes(path, sums.get(part, {}).get(path), (known or {}).get(path))
             if message := damaged[path]:
                 defects.add(message, episode)
         found.append(_numbers(part, index, episode, defects))
@@ -111,11 +123,11 @@ def read_sums(root: Path) -> Mapping[Path, str]:
     return sums
 
 
-def wrong_bytes(path: Path, digest: str | None) -> str | None:
-    """What is wrong with the bytes of a file, where its sha256 is known."""
+def wrong_bytes(path: Path, digest: str | None, known: str | None = None) -> str | None:
+    """What is wrong with the bytes of a file that should have the sha256 `digest`; known: the one it has."""
     if digest is None or not path.is_file():
         return None
-    got = sha256_file(path)
+    got = known or sha256_file(path)
     return None if got == digest else f"expected sha256 {digest[:12]} for {path}, got {got[:12]}: copy the file again"
 
 
@@ -127,43 +139,66 @@ def proprio_range(numbers: Sequence[Numbers | None]) -> NDArray[np.float64]:
 
 
 def inspect_frames(
-    dataset: Dataset, episode: int, numbers: Numbers, span: NDArray[np.float64], defects: Defects
-) -> NDArray[np.uint8] | None:
-    """The frames of an episode, uint8 [L,h,w,3], or None; span: see `proprio_range`."""
+    dataset: Dataset,
+    episode: int,
+    numbers: Numbers,
+    span: NDArray[np.float64],
+    defects: Defects,
+    use: Callable[[int, NDArray[np.uint8]], None] | None = None,
+) -> Seen | None:
+    """Look at the pictures of an episode one by one; None where they have a defect. span: see `proprio_range`.
+
+    use: called with each row and its picture uint8 [h,w,3] on the way, before anything is known of those that follow.
+    """
     part, index = dataset.places[episode]
-    own, frames = Defects(), None
+    own, seen = Defects(), None
     with own.caught(episode):
-        frames = part.frames(index, numbers.times)
         where = f"of episode {index} from camera {part.camera.name!r} in {part.files_of(index)[-1]}"
+        seen, same = look(part.pictures(index, numbers.times), use)
         with own.caught(episode):
-            require_contrast(frames, where)
-        require_motion(frames, numbers.proprio, span, where)
+            require_contrast(seen, where)
+        require_motion(same, numbers.proprio, span, where)
     for message in own.found:
         defects.add(message, episode)
-    return None if own.found else frames
+    return None if own.found else seen
 
 
-def contrast(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Standard deviation over each picture [grey levels], of the liveliest channel: uint8 [L,h,w,3] -> [L]."""
-    rows, columns = (max(1, side // GRID) for side in frames.shape[1:3])
-    found: NDArray[np.float64] = frames[:, ::rows, ::columns].std(axis=(1, 2)).max(axis=-1)
-    return found
+def look(
+    pictures: Iterable[NDArray[np.uint8]], use: Callable[[int, NDArray[np.uint8]], None] | None = None
+) -> tuple[Seen, list[bool]]:
+    """What the pictures show, and of each but the first whether it is the same as the one before."""
+    brightness, contrasts, same, last = list[float](), list[float](), list[bool](), None
+    for row, picture in enumerate(pictures):
+        brightness.append(float(picture.mean()))
+        contrasts.append(contrast(picture))
+        if last is not None:
+            same.append(int((np.maximum(last, picture) - np.minimum(last, picture)).max()) <= SAME_LEVELS)
+        last = picture
+        if use is not None:
+            use(row, picture)
+    return Seen(np.array(brightness), np.array(contrasts)), same
 
 
-def require_contrast(frames: NDArray[np.uint8], where: str) -> None:
+def contrast(picture: NDArray[np.uint8]) -> float:
+    """Standard deviation over a picture uint8 [h,w,3], of the liveliest channel [grey levels]."""
+    rows, columns = (max(1, side // GRID) for side in picture.shape[:2])
+    return float(picture[::rows, ::columns].std(axis=(0, 1)).max())
+
+
+def require_contrast(seen: Seen, where: str) -> None:
     """Raise DataError for pictures of one colour: nothing was rendered, or the camera was covered."""
-    blank = np.flatnonzero(contrast(frames) < LEAST_CONTRAST)
+    blank = np.flatnonzero(seen.contrast < LEAST_CONTRAST)
     if len(blank):
-        level = frames[blank[0]].mean()
-        got = f"{len(blank)} of {len(frames)} of one colour (grey level {level:.0f}), the first in row {blank[0]}"
-        raise DataError(f"expected pictures that show something, got {got} {where}")
+        level, count = seen.brightness[blank[0]], f"{len(blank)} of {len(seen.contrast)}"
+        got = f"{count} of one colour (grey level {level:.0f}), the first in row {blank[0]} {where}"
+        raise DataError(f"expected pictures that show something, got {got}: record it again")
 
 
-def require_motion(
-    frames: NDArray[np.uint8], proprio: NDArray[np.float32], span: NDArray[np.float64], where: str
-) -> None:
-    """Raise DataError where the picture stands still while the robot moves: a camera or renderer that died quietly."""
-    same = [int((np.maximum(a, b) - np.minimum(a, b)).max()) <= SAME_LEVELS for a, b in pairwise(frames)]
+def require_motion(same: Sequence[bool], proprio: NDArray[np.float32], span: NDArray[np.float64], where: str) -> None:
+    """Raise DataError where the picture stands still while the robot moves: a camera or renderer that died quietly.
+
+    same: of each row but the first, whether its picture is that of the row before.
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
     alive = span > 0
     for start, stop in edges.reshape(-1, 2):
@@ -173,4 +208,4 @@ def require_motion(
         moved = (part.max(axis=0) - part.min(axis=0)) / span[alive]
         if np.median(moved) > MOVED_SHARE:
             got = f"the same picture in rows {start} to {stop}, in which the robot moved {where}"
-            raise DataError(f"expected pictures that change as the robot moves, got {got}")
+            raise DataError(f"expected pictures that change as the robot moves, got {got}: record it again")

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from worldmodel.data.check import dimension_names
+from worldmodel.data.frames import FrameFile, frame_shape
+from worldmodel.data.identity import data_key, file_digests, sums_sha256
 from worldmodel.data.inspection import Defects, Numbers, inspect_frames, inspect_numbers, proprio_range
 from worldmodel.data.reader import Dataset, open_datasets
 from worldmodel.data.schema import STATE
@@ -25,7 +28,6 @@ from worldmodel.errors import DataError, OutputError
 from worldmodel.storage import atomic_file, sha256_file, write_json
 
 Array = NDArray[Any]
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -59,53 +61,43 @@ class Loaded:
         write_json(path, {"train": train.tolist(), "validation": validation.tolist()})
 
 
-def data_key(dataset: Dataset, frame_skip: int = 1) -> str:
-    """Identifies the data by the names and sizes of its files and the content of its statistics."""
-    digest = hashlib.sha256(f"format {FORMAT}".encode())
-    for part in dataset.parts:
-        for path in part.files():
-            size = path.stat().st_size if path.is_file() else -1
-            digest.update(f"{path.parent.name}/{path.name} {size}\n".encode())
-        statistics = part.info.root / "meta" / "stats.json"
-        digest.update(sha256_file(statistics).encode() if statistics.is_file() else b"none")
-        if len(part.info.cameras) > 1:
-            digest.update(f"camera {part.camera.name}".encode())
-    if frame_skip > 1:
-        digest.update(f"frame skip {frame_skip}".encode())
-    return digest.hexdigest()
-
-
 def cache_of(paths: Sequence[str]) -> Path:
     """Where the frames and features of data sets lie: beside the first of them."""
     return Path(paths[0]).resolve().parent / ".cache"
 
 
 def load_table(
-    paths: Sequence[str], *, camera: str | None = None, frame_skip: int = 1, skip_bad_episodes: bool = False
+    paths: Sequence[str],
+    *,
+    camera: str | None = None,
+    frame_skip: int = 1,
+    skip_bad_episodes: bool = False,
+    side: int | None = None,
 ) -> Loaded:
     """All episodes of the data sets, frames in a memory map in `.cache` beside the first.
 
     camera: which one, where there are several. frame_skip: so many decisions become one, their actions concatenated.
     skip_bad_episodes: leave out the episodes that have a defect, instead of raising the first one.
+    side: of the pictures that an encoder sees [px]; larger ones are kept in that size, None keeps all as they are.
     Raises DataError for whatever is wrong with the data, or where the data sets do not fit together, and OutputError
-    where the folder beside them cannot be written.
+    where the folder beside them cannot be written or has no space.
     """
     places = [Path(path).resolve() for path in paths]
     if len(set(places)) < len(places):
         raise DataError(f"expected each data set once, got one twice in {', '.join(paths)}: it would be its own test")
-    dataset = open_datasets(paths, camera)
-    key = data_key(dataset, frame_skip)
-    folder = cache_of(paths)
+    dataset, folder = open_datasets(paths, camera), cache_of(paths)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         got = f"{folder.parent} ({error.strerror})"
         raise OutputError(f"expected to keep decoded frames beside the data, got {got}: copy it elsewhere") from error
+    digests, shape = file_digests(dataset, folder), frame_shape(dataset.image_shape, side)
+    key = data_key(dataset, digests, frame_skip, None if shape == dataset.image_shape else side)
     names = (f"frames-{key[:16]}.npy", f"columns-{key[:16]}.npz", f"about-{key[:16]}.json")
     files = [folder / name for name in names]
     about = _known(dataset, files)
     if about is None or (about["defects"] and not skip_bad_episodes):
-        about = _build(dataset, files, frame_skip, None if skip_bad_episodes else paths)
+        about = _build(dataset, files, shape, frame_skip, None if skip_bad_episodes else paths, digests)
     if about["skipped"]:
         print(f"left out {len(about['skipped'])} of {dataset.episodes} episodes: {about['skipped']}")
         key = hashlib.sha256(f"{key} without {about['skipped']}".encode()).hexdigest()
@@ -117,18 +109,13 @@ def load_table(
 
 
 def _known(dataset: Dataset, files: Sequence[Path]) -> dict[str, Any] | None:
-    """What an earlier run found, where its files are as it left them and no file of the data changed since."""
+    """What an earlier run found, where its files are as it left them and the same sums are to be kept."""
     try:
         about: dict[str, Any] = json.loads(files[2].read_text(encoding="utf-8"))
         whole = all(sha256_file(path) == about["sha256"][path.name] for path in files[:2])
-        return about if whole and about["newest"] == _newest(dataset) else None
+        return about if whole and about["sums"] == sums_sha256(dataset) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _newest(dataset: Dataset) -> int:
-    """When the youngest file of the data was written [ns]."""
-    return max((path.stat().st_mtime_ns for path in dataset.files() if path.is_file()), default=0)
 
 
 def _refuse(defects: Defects, paths: Sequence[str] | None) -> None:
@@ -140,40 +127,47 @@ def _refuse(defects: Defects, paths: Sequence[str] | None) -> None:
             raise DataError(f"{message}{mend}{skip}")
 
 
-def _build(dataset: Dataset, files: Sequence[Path], frame_skip: int, paths: Sequence[str] | None) -> dict[str, Any]:
-    """Inspect and decode; write the three files, the description last. paths: see `_refuse`."""
-    newest, defects = _newest(dataset), Defects()
-    numbers = inspect_numbers(dataset, defects)
+def _build(
+    dataset: Dataset,
+    files: Sequence[Path],
+    shape: tuple[int, int],
+    frame_skip: int,
+    paths: Sequence[str] | None,
+    digests: Mapping[Path, str],
+) -> dict[str, Any]:
+    """Inspect and decode; write the three files, the description last. shape: of a picture. paths: see `_refuse`."""
+    defects = Defects()
+    numbers = inspect_numbers(dataset, defects, digests)
     _refuse(defects, paths)
     bad = set(defects.episodes)
     good = {episode: found for episode, found in enumerate(numbers) if found and episode not in bad}
     total = sum(-(-len(found.times) // frame_skip) for found in good.values())
     span, row = proprio_range(numbers), 0
     columns: dict[str, list[Array]] = {"actions": [], "proprio": [], "privileged": [], "episode": []}
-    shape = (max(total, 1), *dataset.image_shape, 3)
     files[2].unlink(missing_ok=True)
-    with atomic_file(files[0]) as temporary, tqdm(total=total, unit="frame", desc="decode", mininterval=1.0) as bar:
-        frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+    with (
+        atomic_file(files[0]) as temporary,
+        FrameFile(temporary, max(total, 1), shape) as frames,
+        tqdm(total=total, unit="frame", desc="decode", mininterval=1.0) as bar,
+    ):
         for episode, found in good.items():
-            pictures = inspect_frames(dataset, episode, found, span, defects)
+            seen = inspect_frames(dataset, episode, found, span, defects, partial(frames.put, row, frame_skip))
             _refuse(defects, paths)
-            bar.update(-(-len(found.times) // frame_skip))
-            if pictures is None:
+            rows = -(-len(found.times) // frame_skip)
+            bar.update(rows)
+            if seen is None:
                 continue
-            kept = pictures[::frame_skip]
-            frames[row : row + len(kept)] = kept
-            row += len(kept)
+            row += rows
             for name, values in _columns(found, frame_skip, episode).items():
                 columns[name].append(values)
-        frames.flush()
-        del frames
+        frames.end(row)
         if len(columns["episode"]) < 2:
-            got = f"{len(columns['episode'])} of {dataset.episodes} in {dataset.parts[0].info.root}"
+            got = f"{len(columns['episode'])} of {dataset.episodes} in {dataset.parts[0].info.root}: record more"
             raise DataError(f"expected at least two good episodes, one of them to be held out, got {got}")
     with atomic_file(files[1]) as temporary, temporary.open("wb") as stream:
         joined: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
         np.savez(stream, **joined)
-    about = {"newest": newest, "skipped": defects.episodes, "defects": list(defects.found)}
+    about = {"sums": sums_sha256(dataset), "skipped": defects.episodes, "defects": list(defects.found)}
     about["sha256"] = {path.name: sha256_file(path) for path in files[:2]}
     write_json(files[2], about)
     return about

@@ -5,7 +5,7 @@ Everything read is checked; a defect is a DataError naming file, episode, row, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from worldmodel.data.images import decode_image, read_video
 from worldmodel.data.schema import (
     ACTION,
+    COPY_FILE,
     INDEX_COLUMNS,
     PRIVILEGED,
     STATE,
@@ -74,6 +75,12 @@ class Part:
             "picture size": self.camera.image_shape,
         }
 
+    def require_colours(self) -> None:
+        """Raise DataError where the camera's pictures cannot be read as RGB, those of a depth camera for one."""
+        if self.camera.channels != 3:
+            got = f"{self.camera.channels}: choose another with camera="
+            raise DataError(f"expected 3 channels in camera {self.camera.name!r} of {self.info.root}, got {got}")
+
     @property
     def vectors(self) -> tuple[str, ...]:
         """The columns of vectors that are there."""
@@ -107,7 +114,7 @@ class Part:
         if row.length < 1 or row.stop - row.start != row.length:
             got = f"{row.length} with rows {row.start} to {row.stop}"
             where = f"episode {index} in {self.info.root / 'meta/episodes'}"
-            raise DataError(f"expected a length >= 1 that equals its rows, got {got} for {where}")
+            raise DataError(f"expected a length >= 1 that equals its rows, got {got} for {where}: mend that row")
         return self._table(row, (*self.vectors, *(name for name in INDEX_COLUMNS if name != "task_index")))
 
     def vector(self, index: int, table: pa.Table, name: str) -> NDArray[np.float32]:
@@ -121,7 +128,7 @@ class Part:
         """The episode's rows: only the row groups that hold them, only these columns."""
         path = self.info.data_file(row.chunk, row.file)
         if not path.is_file():
-            raise DataError(f"expected the file {path} that meta/episodes names, which does not exist")
+            raise DataError(f"expected the file {path} that meta/episodes names, which does not exist: {COPY_FILE}")
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 return self._rows(file, path, row, columns)
@@ -131,10 +138,11 @@ class Part:
     def _rows(self, file: pq.ParquetFile, path: Path, row: EpisodeRow, columns: tuple[str, ...]) -> pa.Table:
         missing = [name for name in columns if name not in file.schema_arrow.names]
         if missing:
-            raise DataError(f"expected the column {missing[0]!r} in {path}, got {', '.join(file.schema_arrow.names)}")
+            got = ", ".join(file.schema_arrow.names)
+            raise DataError(f"expected the column {missing[0]!r} in {path}, got {got}: write the file with it")
         metadata, expected = file.metadata, self._rows_in[row.chunk, row.file]
         if metadata.num_rows != expected:
-            got = f"{metadata.num_rows} rows in {path}"
+            got = f"{metadata.num_rows} rows in {path}: {COPY_FILE}"
             raise DataError(f"expected {expected} rows as meta/episodes says (episode {row.index}), got {got}")
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         ends, offset = np.cumsum(sizes), self._offsets[row.index]
@@ -156,32 +164,38 @@ class Part:
             wrong = np.flatnonzero(got != expected)
             if len(wrong):
                 at = int(wrong[0])
-                raise DataError(f"expected {name} {expected[at]} in row {at} of {where}, got {got[at]}")
+                mend = "write the rows in order"
+                raise DataError(f"expected {name} {expected[at]} in row {at} of {where}, got {got[at]}: {mend}")
         times = _scalars(table["timestamp"], f"'timestamp' of {where}").astype(np.float64)
         late = np.flatnonzero(~(np.abs(times - rows / self.info.fps) < 0.5 / self.info.fps))
         if len(late):
             at = int(late[0])
             expected_time = f"{at / self.info.fps:.4f} s at {self.info.fps} fps"
-            raise DataError(f"expected timestamp {expected_time} in row {at} of {where}, got {times[at]:.4f} s")
+            got_time = f"{times[at]:.4f} s: mend it, or fps in meta/info.json"
+            raise DataError(f"expected timestamp {expected_time} in row {at} of {where}, got {got_time}")
         return times
 
     def frames(self, index: int, times: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """The pictures of episode `index` at its rows' times [L] [s]: uint8 [L,h,w,3]."""
+        """All pictures of episode `index` at its rows' times [L] [s]: uint8 [L,h,w,3]."""
+        return np.stack(list(self.pictures(index, times)))
+
+    def pictures(self, index: int, times: NDArray[np.float64]) -> Iterator[NDArray[np.uint8]]:
+        """The pictures of episode `index` one by one, uint8 [h,w,3], so that a long episode need not fit in memory."""
         shape, row, where = self.camera.image_shape, self.rows[index], self._where(index)
         if self.camera.dtype == "video":
             span = row.videos[self.camera.name]
             path = self.info.video_file(self.camera.name, span.chunk, span.file)
-            return read_video(path, span.start + times, self.info.fps, shape, f"episode {row.index}")
+            yield from read_video(path, span.start + times, self.info.fps, shape, f"episode {row.index}")
+            return
         column = self._table(row, (self.camera.name,))[self.camera.name].combine_chunks()
         if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
-            raise DataError(f"expected {self.camera.name!r} as struct<bytes, path>, got {column.type} in {where}")
-        frames = np.empty((row.length, *shape, 3), dtype=np.uint8)
+            got = f"{column.type} in {where}: write it as lerobot does"
+            raise DataError(f"expected {self.camera.name!r} as struct<bytes, path>, got {got}")
         for at, data in enumerate(pa.compute.struct_field(column, "bytes")):
             place = f"row {at} of {where}"
             if not data.is_valid:
-                raise DataError(f"expected picture bytes in {self.camera.name!r}, got none in {place}")
-            frames[at] = decode_image(data.as_py(), shape, place)
-        return frames
+                raise DataError(f"expected picture bytes in {self.camera.name!r}, got none in {place}: {COPY_FILE}")
+            yield decode_image(data.as_py(), shape, place)
 
 
 class Dataset:
@@ -217,7 +231,7 @@ class Dataset:
 
 def open_dataset(path: str | Path, camera: str | None = None) -> Dataset:
     """The LeRobot v3.0 data set in `path`, through `camera` (needed only when it has several). Raises DataError."""
-    return Dataset([Part(path, camera)])
+    return open_datasets(path, camera)
 
 
 def open_datasets(paths: str | Path | Sequence[str | Path], camera: str | None = None) -> Dataset:
@@ -225,7 +239,10 @@ def open_datasets(paths: str | Path | Sequence[str | Path], camera: str | None =
     several = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not several:
         raise DataError("expected at least one dataset folder, got none: set data=")
-    return Dataset([Part(path, camera) for path in several])
+    parts = [Part(path, camera) for path in several]
+    for part in parts:
+        part.require_colours()
+    return Dataset(parts)
 
 
 def choose_camera(info: DatasetInfo, camera: str | None) -> Feature:
@@ -237,15 +254,14 @@ def choose_camera(info: DatasetInfo, camera: str | None) -> Feature:
     by_full_name = {feature.name: feature for feature in cameras.values()}
     chosen = next(iter(cameras.values())) if camera is None else (cameras | by_full_name).get(camera)
     if chosen is None:
-        raise DataError(f"expected a camera among {names}, got {camera!r} for {info.root}")
-    if chosen.channels != 3:
-        raise DataError(f"expected 3 channels in camera {chosen.name!r} of {info.root}, got {chosen.channels}")
+        raise DataError(f"expected a camera among {names}, got {camera!r} for {info.root}: choose one of these")
     return chosen
 
 
 def _scalars(column: pa.ChunkedArray, what: str) -> NDArray[Any]:
     if column.null_count or not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise DataError(f"expected numbers without gaps, got {column.type} with {column.null_count} gaps as {what}")
+        got = f"{column.type} with {column.null_count} gaps as {what}"
+        raise DataError(f"expected numbers without gaps, got {got}: fill them")
     values: NDArray[Any] = column.to_numpy()
     return values
 
@@ -260,13 +276,15 @@ def _vectors(column: pa.ChunkedArray, size: int, what: str) -> NDArray[np.float3
         wrong = np.flatnonzero(lengths != size)
         if len(wrong):
             got = lengths[wrong[0]]
-            raise DataError(f"expected {size} numbers, got {got} in row {wrong[0]} of {what}")
+            mend = "mend the row, or the shape in meta/info.json"
+            raise DataError(f"expected {size} numbers, got {got} in row {wrong[0]} of {what}: {mend}")
         flat = array.flatten()
     if not pa.types.is_floating(flat.type) or len(flat) != len(array) * size:
-        raise DataError(f"expected {size} float32 in each row, got {kind} as {what}")
+        raise DataError(f"expected {size} float32 in each row, got {kind} as {what}: convert the column")
     values = np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(array), size)
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row, at = bad[0]
-        raise DataError(f"expected finite numbers, got {values[row, at]} at index {at} in row {row} of {what}")
+        got = f"{values[row, at]} at index {at} in row {row} of {what}"
+        raise DataError(f"expected finite numbers, got {got}: mend the row")
     return values

@@ -30,6 +30,11 @@ CAMERA_TYPES = ("image", "video")
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
 """What pyarrow raises for files that are damaged."""
 
+MEND_LINE = "mend that line"
+MEND_TEMPLATE = "mend data_path or video_path in meta/info.json"
+COPY_FILE = "copy the file again"
+COPY_META = "copy meta/ again"
+
 COUNTS = ("chunks_size", "fps", "total_episodes", "total_frames")
 
 
@@ -121,7 +126,8 @@ class DatasetInfo:
     def video_file(self, camera: str, chunk: int, file: int) -> Path:
         """The mp4 file of a camera feature. Raises DataError when it would lie outside the data set."""
         if self.video_path is None:
-            raise DataError(f"expected a video_path in {self.root / 'meta/info.json'} for {camera}, got null")
+            where = f"{self.root / 'meta/info.json'} for {camera}"
+            raise DataError(f"expected a video_path in {where}, got null: {MEND_LINE}")
         return _inside(self.root, self.video_path, video_key=camera, chunk_index=chunk, file_index=file)
 
 
@@ -137,9 +143,9 @@ def read_info(root: Path) -> DatasetInfo:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise DataError(f"expected JSON in {path}, got {one_line(error)}") from error
+        raise DataError(f"expected JSON in {path}, got {one_line(error)}: {COPY_FILE}") from error
     if not isinstance(raw, dict):
-        raise DataError(f"expected a JSON object in {path}, got {type(raw).__name__}")
+        raise DataError(f"expected a JSON object in {path}, got {type(raw).__name__}: {COPY_FILE}")
     version = raw.get("codebase_version")
     if version != VERSION:
         mend = "convert it with lerobot's own converter first"
@@ -149,7 +155,7 @@ def read_info(root: Path) -> DatasetInfo:
     for name, optional in (("data_path", False), ("video_path", True)):
         value = raw.get(name)
         if not (isinstance(value, str) or (optional and value is None)):
-            raise DataError(f"expected a path template as {name!r}, got {value!r} in {path}")
+            raise DataError(f"expected a path template as {name!r}, got {value!r} in {path}: {MEND_LINE}")
     return DatasetInfo(
         root=root,
         fps=counts["fps"],
@@ -163,31 +169,34 @@ def read_info(root: Path) -> DatasetInfo:
 
 def _count(value: Any, name: str, path: Path) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1 or value != value // 1:
-        raise DataError(f"expected a whole number >= 1 as {name!r}, got {value!r} in {path}")
+        raise DataError(f"expected a whole number >= 1 as {name!r}, got {value!r} in {path}: {MEND_LINE}")
     return int(value)
 
 
 def _features(raw: Any, path: Path) -> dict[str, Feature]:
     if not isinstance(raw, dict) or not raw:
-        raise DataError(f"expected 'features' by name, got {raw!r} in {path}")
+        raise DataError(f"expected 'features' by name, got {raw!r} in {path}: {MEND_LINE}")
     features = {}
     for name, entry in raw.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
-            raise DataError(f"expected dtype and shape for feature {name!r}, got {entry!r} in {path}")
+            raise DataError(f"expected dtype and shape for feature {name!r}, got {entry!r} in {path}: {MEND_LINE}")
         shape = entry.get("shape")
         if not isinstance(shape, list) or not all(isinstance(n, int) and 0 < n < 2**31 for n in shape):
-            raise DataError(f"expected a list of sizes as shape of feature {name!r}, got {shape!r} in {path}")
+            got = f"{shape!r} in {path}: {MEND_LINE}"
+            raise DataError(f"expected a list of sizes as shape of feature {name!r}, got {got}")
         if entry["dtype"] in CAMERA_TYPES and len(shape) != 3:
-            raise DataError(f"expected shape [height, width, 3] for camera {name!r}, got {shape} in {path}")
+            got = f"{shape} in {path}: {MEND_LINE}"
+            raise DataError(f"expected shape [height, width, 3] for camera {name!r}, got {got}")
         features[name] = Feature(name, entry["dtype"], tuple(shape), entry.get("names"), entry.get("info"))
     for name in (STATE, ACTION):
         if name not in features:
-            raise DataError(f"expected a feature {name!r}, got {', '.join(features)} in {path}")
+            got = f"{', '.join(features)} in {path}"
+            raise DataError(f"expected a feature {name!r}, got {got}: rename the column that holds it")
     for name in (STATE, ACTION, PRIVILEGED):
         feature = features.get(name)
         if feature is not None and (feature.dtype not in VECTOR_TYPES or len(feature.shape) != 1):
             got = f"{feature.dtype} {list(feature.shape)}"
-            raise DataError(f"expected feature {name!r} as float32 of shape [n], got {got} in {path}")
+            raise DataError(f"expected feature {name!r} as float32 of shape [n], got {got} in {path}: convert it")
     return features
 
 
@@ -196,24 +205,27 @@ def _inside(root: Path, template: str, **fields: str | int) -> Path:
     try:
         for _, name, form, conversion in string.Formatter().parse(template):
             if name is not None and (name not in fields or conversion or not re.fullmatch(r"(0?\d?d)?", form or "")):
-                raise DataError(f"expected only {', '.join(fields)} in the path template, got {template!r} in {root}")
+                got = f"{template!r} in {root}: {MEND_TEMPLATE}"
+                raise DataError(f"expected only {', '.join(fields)} in the path template, got {got}")
         relative = PurePosixPath(template.format(**fields))
     except ValueError as error:
-        raise DataError(f"expected a path template, got {template!r} ({one_line(error)}) in {root}") from error
+        got = f"{template!r} ({one_line(error)}) in {root}: {MEND_TEMPLATE}"
+        raise DataError(f"expected a path template, got {got}") from error
     if relative.is_absolute() or ".." in relative.parts or "\0" in str(relative) or "\\" in str(relative):
-        raise DataError(f"expected a path inside {root}, got {str(relative)!r} from the template {template!r}")
+        got = f"{str(relative)!r} from the template {template!r}: {MEND_TEMPLATE}"
+        raise DataError(f"expected a path inside {root}, got {got}")
     return root / relative
 
 
 def damaged(path: Path, error: Exception) -> DataError:
     """The error for a parquet file that cannot be read."""
-    return DataError(f"expected a whole parquet file, got {path} damaged or cut short ({one_line(error)})")
+    return DataError(f"expected a whole parquet file, got {path} damaged or cut short ({one_line(error)}): {COPY_FILE}")
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """A whole parquet file, checksums verified where it has them. Raises DataError when it is damaged or cut short."""
     if not path.is_file():
-        raise DataError(f"expected the file {path}, which does not exist")
+        raise DataError(f"expected the file {path}, which does not exist: {COPY_FILE}")
     try:
         return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
     except UNREADABLE as error:
@@ -225,13 +237,15 @@ def read_episode_rows(info: DatasetInfo) -> tuple[EpisodeRow, ...]:
     folder = info.root / "meta/episodes"
     files = sorted(folder.glob("chunk-*/file-*.parquet"))
     if not files:
-        raise DataError(f"expected chunk-*/file-*.parquet in {folder}, got none")
+        raise DataError(f"expected chunk-*/file-*.parquet in {folder}, got none: {COPY_META}")
     rows = sorted((row for path in files for row in _rows_of(path, info)), key=lambda row: row.index)
     if len(rows) != info.episodes or [row.index for row in rows] != list(range(info.episodes)):
-        raise DataError(f"expected episodes 0 to {info.episodes - 1} once each, got {len(rows)} rows in {folder}")
+        got = f"{len(rows)} rows in {folder}: {COPY_META}"
+        raise DataError(f"expected episodes 0 to {info.episodes - 1} once each, got {got}")
     total = sum(row.stop - row.start for row in rows)
     if total != info.frames:
-        raise DataError(f"expected lengths that sum to total_frames {info.frames}, got {total} in {folder}")
+        got = f"{total} in {folder}: {COPY_META}"
+        raise DataError(f"expected lengths that sum to total_frames {info.frames}, got {got}")
     return tuple(rows)
 
 
@@ -243,21 +257,22 @@ def _rows_of(path: Path, info: DatasetInfo) -> list[EpisodeRow]:
     present = pq_names(path)
     missing = [name for name in columns if name not in present]
     if missing:
-        raise DataError(f"expected the column {missing[0]!r} in {path}, got {len(present)} others")
+        raise DataError(f"expected the column {missing[0]!r} in {path}, got {len(present)} others: {COPY_META}")
     table = read_parquet(path, columns)
     for name in columns:
         kind = table.schema.field(name).type
         fits = pa.types.is_floating(kind) if name.endswith("timestamp") else pa.types.is_integer(kind)
         if table[name].null_count or not (pa.types.is_list(kind) if name == "tasks" else fits):
-            gaps = table[name].null_count
-            raise DataError(f"expected numbers without gaps as {name!r} in {path}, got {kind} with {gaps} gaps")
+            got = f"{kind} with {table[name].null_count} gaps: {COPY_META}"
+            raise DataError(f"expected numbers without gaps as {name!r} in {path}, got {got}")
     rows = []
     for row in table.to_pylist():
         spans = {v: VideoSpan(*(row[f"videos/{v}/{part}"] for part in parts)) for v in videos}
         chunk, file, start, stop = (row[name] for name in where)
         index, length = row["episode_index"], row["length"]
         if stop < start:
-            raise DataError(f"expected rows in order, got rows {start} to {stop} for episode {index} in {path}")
+            got = f"rows {start} to {stop} for episode {index} in {path}: {COPY_META}"
+            raise DataError(f"expected rows in order, got {got}")
         rows.append(EpisodeRow(index, tuple(row["tasks"]), length, chunk, file, start, stop, spans))
     return rows
 

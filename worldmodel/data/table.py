@@ -42,7 +42,8 @@ class Table:
         """
         episodes = np.unique(self.episode)
         if len(episodes) < 2:
-            raise DataError(f"expected at least two episodes, one of them to be held out, got {len(episodes)}")
+            got = f"{len(episodes)}: record more"
+            raise DataError(f"expected at least two episodes, one of them to be held out, got {got}")
         every = max(2, min(round(1 / held_out), len(episodes)))
         held = np.arange(len(episodes)) % every == every - 1
         return episodes[~held], episodes[held]

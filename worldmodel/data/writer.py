@@ -81,7 +81,6 @@ def write_episode(
             arrays.append(pa.array(pictures, type=kind))
             continue
         paths.append(VIDEO_PATH.format(video_key=feature.name, chunk_index=chunk, file_index=file))
-        (root / paths[-1]).parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(root / paths[-1]) as temporary:
             write_video(temporary, frames, layout.fps)
     paths.append(DATA_PATH.format(chunk_index=chunk, file_index=file))
@@ -115,7 +114,6 @@ def _column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary, compression="snappy", use_dictionary=False, write_page_checksum=True)
 
@@ -129,7 +127,6 @@ def finalize(
     `meta/info.json` is written last: a folder with one is a complete data set.
     """
     features = layout.features()
-    (root / "meta").mkdir(parents=True, exist_ok=True)
     _write_table(root / EPISODES_PATH, episode_table(layout, records))
     write_json(root / "meta/stats.json", {f.name: aggregate([r.stats[f.name] for r in records]) for f in features})
     _write_table(root / "meta/tasks.parquet", task_table(tasks))
