@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from worldmodel.types import Decision
 
 MakeEnv = Callable[[], "gymnasium.Env[Any, Any]"]
 CAMERA_SIDE = 384  # [px] the camera picture of the videos, rendered at twice the side: that smooths the edges
+PIECES = 48  # of each line of a region's outline: those far outside the picture, or behind the camera, are left out
 
 
 @dataclass
@@ -76,14 +77,16 @@ class Episode:
 class Trace:
     """What the video shows: the goal, camera pictures, planned paths [px] from the present position on, and success.
 
-    boxes: edges [12,2,2] [px] of the boxes to keep out of.
+    blocked: whether the guardrails left nothing but a stop, at each decision. regions: outlines, as line segments
+    [n,2,2] [px], of the boxes and spheres to keep out of.
     """
 
     goal: NDArray[np.uint8]
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
     paths: list[NDArray[np.float64] | None] = field(default_factory=list)
     success: list[bool] = field(default_factory=list)
-    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+    blocked: list[bool] = field(default_factory=list)
+    regions: list[NDArray[np.float64]] = field(default_factory=list)
 
 
 def one_line(where: str, error: BaseException | str) -> str:
@@ -122,7 +125,7 @@ class Lane:
                 self.trace = Trace(goal=self.goal)
             self._take(observation, info)
             if self.trace is not None and "keep_out" in self.observation:
-                self.trace.boxes = [self._edges(box) for box in self.observation["keep_out"].astype(np.float64)]
+                self.trace.regions = [self._outline(_box_lines(box)) for box in self.observation["keep_out"]]
         except Exception as error:
             self.fail("environment at reset", error)
 
@@ -136,9 +139,13 @@ class Lane:
             self.episode.candidate_steps.append(int(decision.plan.diagnostics.candidate_steps))
         if decision.held is not None:
             self.episode.stood_still += bool(decision.held[index])
-        if decision.blocked is not None:
-            self.episode.blocked += bool(decision.blocked[index])
+        blocked = decision.blocked is not None and bool(decision.blocked[index])
+        self.episode.blocked += blocked
         if self.trace is not None:
+            if not self.trace.blocked and (limits := decision.guardrails) is not None:
+                lines = [*map(_box_lines, limits.boxes), *map(_sphere_lines, limits.spheres)]
+                self.trace.regions += map(self._outline, lines)
+            self.trace.blocked.append(blocked)
             path = None if decision.path is None else decision.path[index].detach().cpu().double().numpy()
             self.trace.paths.append(self._on_camera(path))
 
@@ -220,14 +227,29 @@ class Lane:
             return None
         return self._pixels(np.concatenate([self.observation["proprio"][None, :3].astype(np.float64), path[:, :3]]))
 
-    def _edges(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The edges of a box [2,3] [m] as pixels [12,2,2] of the camera picture."""
-        corners = [np.array(corner) for corner in itertools.product(*zip(*box, strict=True))]
-        ends = [(a, b) for a, b in itertools.combinations(corners, 2) if (a != b).sum() == 1]
-        return self._pixels(np.array(ends).reshape(-1, 3)).reshape(-1, 2, 2)
+    def _outline(self, lines: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Lines [L,PIECES+1,3] [m] as segments [n,2,2] [px] of the camera picture, those in it or near it."""
+        points = self._pixels(lines.reshape(-1, 3)).reshape(*lines.shape[:2], 2)
+        pieces = np.stack([points[:, :-1], points[:, 1:]], axis=2).reshape(-1, 2, 2)
+        near = ((pieces > -CAMERA_SIDE) & (pieces < 2 * CAMERA_SIDE)).all(axis=(1, 2))
+        return pieces[near]
 
     def _pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points [N,3] [m] as pixels [N,2] of the camera picture."""
         scale = CAMERA_SIDE / self.observation["pixels"].shape[0]
         pixels: NDArray[np.float64] = np.asarray(self._inner.project(points), dtype=np.float64) * scale
         return pixels
+
+
+def _box_lines(box: Any) -> NDArray[np.float64]:
+    """The edges of a box, lows and highs [m]: [12,PIECES+1,3]."""
+    corners = [np.array(corner) for corner in itertools.product(*np.reshape(box, (2, 3)).T)]
+    ends = np.array([(a, b) for a, b in itertools.combinations(corners, 2) if (a != b).sum() == 1], np.float64)
+    return np.linspace(ends[:, 0], ends[:, 1], PIECES + 1, axis=1)
+
+
+def _sphere_lines(sphere: Sequence[float]) -> NDArray[np.float64]:
+    """Three great circles of a sphere x, y, z, radius [m]: [3,PIECES+1,3]."""
+    angles = np.linspace(0.0, 2.0 * np.pi, PIECES + 1)
+    circle = np.stack([np.cos(angles), np.sin(angles), np.zeros_like(angles)], axis=-1)
+    return np.array(sphere[:3]) + sphere[3] * np.stack([np.roll(circle, turn, axis=-1) for turn in range(3)])

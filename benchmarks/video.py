@@ -76,7 +76,7 @@ def compose(episode: Episode, trace: Trace, caption: Caption) -> Iterator[NDArra
     for index, pixels in enumerate(trace.frames):
         picture = base.copy()
         path = trace.paths[index] if index < len(trace.paths) else None
-        picture.paste(_camera(pixels, path, trace.boxes), (GAP, HEADER + LABEL))
+        picture.paste(_camera(pixels, path, trace.regions), (GAP, HEADER + LABEL))
         picture.paste(chart.at(index), (3 * GAP + 2 * SIDE, HEADER + LABEL))
         _status(ImageDraw.Draw(picture), episode, trace, caption, index)
         yield np.asarray(picture)
@@ -101,16 +101,16 @@ def _base(episode: Episode, trace: Trace, caption: Caption) -> Image.Image:
 
 
 def _camera(
-    pixels: NDArray[np.uint8], path: NDArray[np.float64] | None, boxes: Sequence[NDArray[np.float64]]
+    pixels: NDArray[np.uint8], path: NDArray[np.float64] | None, regions: Sequence[NDArray[np.float64]]
 ) -> Image.Image:
-    """The camera picture with the edges of forbidden boxes and the planned path [H+1,2] [px], fading with time."""
+    """The camera picture with the outlines of forbidden regions and the planned path [H+1,2] [px], fading with time."""
     picture = _scaled(pixels, SIDE)
-    if path is None and not boxes:
+    if path is None and not regions:
         return picture
     layer = Image.new("RGBA", (SIDE * OVERSAMPLE, SIDE * OVERSAMPLE), (*PATH_FAR[:3], 0))
     draw = ImageDraw.Draw(layer)
     scale = SIDE / pixels.shape[0] * OVERSAMPLE
-    for edge in (edge for box in boxes for edge in box * scale):
+    for edge in (edge for region in regions for edge in region * scale):
         draw.line([(float(x), float(y)) for x, y in edge], FORBIDDEN, 2 * OVERSAMPLE)
     points = [] if path is None else [(float(x), float(y)) for x, y in path * scale]
     for index in reversed(range(len(points) - 1)):
@@ -136,6 +136,8 @@ def _status(draw: ImageDraw.ImageDraw, episode: Episode, trace: Trace, caption: 
         tag, colour = "failed", FAILED
     elif last and episode.held:
         tag, colour = "held", REACHED
+    elif index < len(trace.blocked) and trace.blocked[index]:
+        tag, colour = "blocked", FAILED
     elif any(trace.success[: index + 1]):
         tag, colour = "reached", REACHED
     else:
