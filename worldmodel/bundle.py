@@ -15,18 +15,20 @@ from safetensors.torch import load_file, save_file
 
 from worldmodel import convert
 from worldmodel.encoders import load_encoder
-from worldmodel.errors import BundleError, EncoderError
+from worldmodel.errors import BundleError, ConfigError, EncoderError
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.storage import atomic_dir, sha256_file, write_json
+from worldmodel.tokens import TokenConfig, TokenModel
 from worldmodel.vjepa2_ac import VJEPA2AC
 from worldmodel.weights import fill, gather
 
 FORMAT = "worldmodel/1"
+TOKENS = "worldmodel/tokens/1"
 MODELS = Path(__file__).parent / "models"
 CONFIG, WEIGHTS, MANIFEST, ENCODER = "config.json", "model.safetensors", "MANIFEST.json", "encoder"
 DYNAMICS = "dynamics.safetensors"  # a file of its own, so that no file is large
 NEEDED = (CONFIG, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors")
-WEIGHTS_OF = {FORMAT: (WEIGHTS, DYNAMICS), convert.FORMAT: (convert.WEIGHTS,)}
+WEIGHTS_OF = {FORMAT: (WEIGHTS, DYNAMICS), TOKENS: (WEIGHTS, DYNAMICS), convert.FORMAT: (convert.WEIGHTS,)}
 
 
 def shipped_models() -> list[str]:
@@ -34,12 +36,13 @@ def shipped_models() -> list[str]:
     return sorted(path.parent.name for path in MODELS.glob(f"*/{MANIFEST}"))
 
 
-def save(model: WorldModel, folder: Path, card: str) -> str:
+def save(model: WorldModel | TokenModel, folder: Path, card: str) -> str:
     """Write the bundle atomically and return its sha256. Raises BundleError for weights that are not finite."""
     tensors = gather(model.trainable())
+    kind = FORMAT if isinstance(model, WorldModel) else TOKENS
     with atomic_dir(folder) as temporary:
-        write_json(temporary / CONFIG, {"format": FORMAT, "name": model.name, "model": asdict(model.config)})
-        moves = {key: value for key, value in tensors.items() if key.startswith("members.")}
+        write_json(temporary / CONFIG, {"format": kind, "name": model.name, "model": asdict(model.config)})
+        moves = {key: value for key, value in tensors.items() if key.startswith(("members.", "predictor."))}
         save_file(moves, temporary / DYNAMICS)
         save_file({key: value for key, value in tensors.items() if key not in moves}, temporary / WEIGHTS)
         model.encoder.save(temporary / ENCODER)
@@ -50,7 +53,7 @@ def save(model: WorldModel, folder: Path, card: str) -> str:
     return _fingerprint(folder)
 
 
-def load(name: str | Path) -> WorldModel | VJEPA2AC:
+def load(name: str | Path) -> WorldModel | TokenModel:
     """A shipped model by name, or a bundle by folder, verified, ready to plan with. Raises BundleError."""
     folder = _find(name)
     manifest = verified(folder)
@@ -66,9 +69,13 @@ def load(name: str | Path) -> WorldModel | VJEPA2AC:
             predictor = convert.load_vjepa2_ac_predictor(read_tensors(folder / convert.WEIGHTS), **sizes)
             public = VJEPA2AC(encoder, predictor, name=str(config["name"]), sha256=_fingerprint(folder))
             return public.eval().requires_grad_(False)
-        settings = ModelConfig(**config["model"])
-        model = WorldModel(encoder, settings, name=str(config["name"]), sha256=_fingerprint(folder))
-    except (KeyError, TypeError, EncoderError, SafetensorError) as error:
+        about = (str(config["name"]), _fingerprint(folder))
+        model: WorldModel | TokenModel
+        if kind == TOKENS:
+            model = TokenModel(encoder, TokenConfig(**config["model"]), *about)
+        else:
+            model = WorldModel(encoder, ModelConfig(**config["model"]), *about)
+    except (KeyError, TypeError, ConfigError, EncoderError, SafetensorError) as error:
         raise BundleError(
             f"expected a model config in {folder / CONFIG}, got an error ({error}): copy it again"
         ) from error
@@ -138,7 +145,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def _fill(model: WorldModel, folder: Path) -> None:
+def _fill(model: WorldModel | TokenModel, folder: Path) -> None:
     tensors = read_tensors(folder / WEIGHTS) | read_tensors(folder / DYNAMICS)
     for part, module in model.trainable().items():
         own = {key[len(part) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{part}.")}

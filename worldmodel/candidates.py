@@ -18,6 +18,9 @@ from worldmodel.energy import Distance, latent_distance, step_weights
 from worldmodel.errors import WorldModelError
 from worldmodel.transformer import Advance, Cache, TransformerPredictor
 
+# What errors without a type of their own say: the CPU's allocator, CUDA, and cuBLAS, cuDNN or cuSOLVER.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
+
 
 @dataclass(frozen=True)
 class Context:
@@ -88,18 +91,21 @@ def goal_cost(
     distance: Distance = "l1",
     running_weight: float = 0.0,
     discount: float = 1.0,
+    further: Callable[[Tensor], Tensor] | None = None,
 ) -> Callable[[Tensor], Tensor]:
     """The cost [B,K] of candidates [B,K,H,A]: how far their latents are from the goal's, z_goal [B,N,D].
 
     running_weight: of every step but the last, whose weight is 1: 0 last step only, 1 sum. discount: by which a step
-    counts less than the one before it.
+    counts less than the one before it. further: what else each step costs, [B,K,H,A] -> [B,K,H].
     """
 
     def cost(actions: Tensor) -> Tensor:
-        path = rollout(actions)[0]
-        path = (path if running_weight else path[:, :, -1:]).float()
-        weights = step_weights(path.shape[2], running_weight, discount, path.device)
-        return latent_distance(distance, path, z_goal[:, None, None]) @ weights
+        path, counted = rollout(actions)[0], slice(None) if running_weight else slice(-1, None)
+        path = path[:, :, counted].float()
+        energy = latent_distance(distance, path, z_goal[:, None, None])
+        if further is not None:
+            energy = energy + further(actions)[:, :, counted]
+        return energy @ step_weights(path.shape[2], running_weight, discount, path.device)
 
     return cost
 
@@ -143,8 +149,10 @@ class Chunked:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; the allocator of the CPU raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Whether an allocation failed; the CPU's allocator, CUDA and its libraries also raise a plain RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
 def multiplies_bf16(device: torch.device) -> bool:

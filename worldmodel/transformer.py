@@ -205,18 +205,19 @@ class TransformerPredictor(nn.Module):
         return Cache(past, x, proprio, begun.frames)
 
     def rollout(
-        self, cache: Cache, actions: Tensor, advance: Advance, normalise: bool = False
+        self, cache: Cache, actions: Tensor, advance: Advance, normalise: bool = False, detach: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Latents [B,K,H,N,D] and proprioception [B,K,H,P] after each of the actions [B,K,H,A].
 
         advance: how proprioception follows from an action. normalise: layer-normalise every predicted frame before it
-        is used, as V-JEPA 2-AC does. Raises WorldModelError, also where context + H - 1 frames are more than `context`.
+        is used, as V-JEPA 2-AC does. detach: no gradients flow back through a frame that is fed back. Raises
+        WorldModelError, also where context + H - 1 frames are more than `context`.
         """
         latents: list[Tensor] = []
         poses: list[Tensor] = []
         for index, action in enumerate(actions.unbind(dim=2)):
             if index > 0:
-                cache = self.append(cache, latents[-1], poses[-1])
+                cache = self.append(cache, latents[-1].detach() if detach else latents[-1], poses[-1])
             z, cache = self.step(cache, action)
             latents.append(F.layer_norm(z, z.shape[-1:]) if normalise else z)
             poses.append(advance(cache.proprio, action))
