@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import planners
 from planners import ActionBox, CostFn, Plan, Proposal, shift
 from planners.receding import shift_actions
+from planners.sampling import take
 from worldmodel.belief import Belief
+from worldmodel.candidates import multiplies_bf16
 from worldmodel.energy import Distance, Goal, GoalEnergy, Way, latent_distance
-from worldmodel.errors import ConfigError, WorldModelError
+from worldmodel.errors import WorldModelError
 from worldmodel.guardrails import Guardrails
 from worldmodel.model import WorldModel
+from worldmodel.search import Search, stream
 from worldmodel.types import Decision, Observations
-
-PLANNERS: dict[str, Callable[..., Plan]] = {
-    "cem": planners.cem,
-    "icem": planners.icem,
-    "mppi": planners.mppi,
-    "gradient": planners.gradient,
-    "random_shooting": planners.random_shooting,
-}
 
 LEAVE = 2.0  # how much further than it came the object has to go before it is touched again
 
@@ -60,10 +52,13 @@ class PlanningAgent:
     way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs.
     horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
     guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands
-    still unless a plan lowers the energy of standing still by more than this share. warm_start: begin each search
-    where the last one ended. guardrails: limits on the planned path; an environment that observes "keep_out" boxes
-    [B,n,2,3] [m] adds to them. seed: of the planner, not of the episode. Further settings go to the planner.
-    Raises ConfigError for a planner or a setting that does not exist.
+    still unless a plan lowers the energy of standing still by more than this share; hold_noise: and by more than so
+    many standard deviations of what the members of the ensemble say it does. warm_start: begin each search where the
+    last one ended. compile_mode: of torch.compile for the cost of candidates, as "reduce-overhead", which makes CUDA
+    graphs of it; None: not compiled. guardrails: limits on the planned path; an environment that observes "keep_out"
+    boxes [B,n,2,3] [m] adds to them. seed: of the planner, not of the episode. Further settings go to the planner,
+    but a deadline is the whole decision's, the looking included. Raises ConfigError for a planner or a setting that
+    does not exist.
     """
 
     def __init__(
@@ -85,17 +80,16 @@ class PlanningAgent:
         settled_below: float = 1.5,
         settled_within: float = 0.02,
         hold_margin: float = 0.0,
+        hold_noise: float = 0.0,
         policy_candidates: bool = True,
         warm_start: bool = True,
+        compile_mode: str | None = None,
         guardrails: Guardrails | None = None,
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        if planner not in PLANNERS:
-            raise ConfigError(f"expected planner to be one of {', '.join(PLANNERS)}, got {planner!r}")
-        require_known(planner, settings)
         self._model, self._horizon, self._std, self._seed = model, horizon, initial_std, seed
-        self._planner = partial(PLANNERS[planner], **settings)
+        self._search = Search(planner, settings)
         self._energy = GoalEnergy(
             model.locate,
             running_weight=running_weight,
@@ -108,11 +102,12 @@ class PlanningAgent:
             way=model.way(way),
         )
         self._distance, self._settled = distance, (settled_below, settled_within)
-        self._hold_margin, self._policy_candidates = hold_margin, policy_candidates
-        self._warm_start, self._guardrails = warm_start, guardrails
+        self._hold_margin, self._hold_noise, self._policy_candidates = hold_margin, hold_noise, policy_candidates
+        self._warm_start, self._compile_mode, self._guardrails = warm_start, compile_mode, guardrails
         bound = torch.ones(model.config.action_dim, device=model.device())
         self._box = ActionBox(-bound, bound)
         self._still = model.config.normalise(torch.zeros_like(bound)).clamp(-1.0, 1.0)  # [A] do not move
+        self._kind, self._bf16 = model.device().type, multiplies_bf16(model.device())
         self._generator = torch.Generator(model.device())
         self._goal: Goal | None = None
         self._belief = Belief()
@@ -158,23 +153,25 @@ class PlanningAgent:
 
     def _decide(self, observations: Observations) -> Tensor:
         """Look, plan, and choose the model's action [B,A] for now."""
+        self._search.begin()
         view = self._look(observations)
         self._belief, self._alike, self._goal = view.belief, view.alike, view.goal
         cost, candidates = self._cost(view), self._candidates(view.z, view.goal.z)
-        plan = self._planner(cost, self._proposal(len(view.z)), self._box, self._generator, candidates=candidates)
-        plan = replace(plan, actions=self._lawful(plan.actions[:, None])[:, 0])
+        plan = self._search(cost, self._proposal(len(view.z)), self._box, self._generator, candidates)
+        plan, blocked = self._permitted(view, cost, plan)
         still = self._still.expand_as(plan.actions)
-        held = plan.cost > (1.0 - self._hold_margin) * cost(still[:, None])[:, 0]
-        blocked = torch.zeros_like(held)
-        if self._guardrails is not None and self._guardrails.hard:
-            _, poses = self._model.rollout(view.places, view.proprio, plan.actions[:, None])
-            blocked = self._breach(view, poses, plan.actions[:, None])[:, 0] > 0.0
-        actions = torch.where((held | blocked)[:, None, None], still, plan.actions)
+        held = plan.cost >= (1.0 - self._hold_margin) * cost(still[:, None])[:, 0]
+        if self._hold_noise > 0.0:
+            held = held | ~self._sure(view, plan.actions, still)
+        # To stand still by choice keeps the limits of speed and rate; a blocked arm makes an emergency stop.
+        calm = self._lawful(still[:, None])[:, 0]
+        actions = torch.where(held[:, None, None], calm, plan.actions)
+        actions = torch.where(blocked[:, None, None], still, actions)
         path, poses = self._model.rollout(view.places, view.proprio, actions[:, None])
         self._belief.predict(path[:, :, 0, 0])
         self._previous, self._last = plan, actions[:, 0]
         energy = self._energy.step(view.places, view.proprio, view.goal)
-        self.decision = Decision(energy=energy, path=poses[:, 0], held=held | blocked, blocked=blocked, plan=plan)
+        self.decision = Decision(energy, poses[:, 0], held | blocked, blocked, plan, self._guardrails)
         return actions[:, 0]
 
     @torch.no_grad()
@@ -201,34 +198,65 @@ class PlanningAgent:
 
     def _cost(self, view: _View) -> CostFn:
         """The energy of candidates, and what breaking the guardrails costs them."""
+        with self._precision():
+            ensemble = self._model.ensemble(view.places.device.type)
+        places, proprio = view.places[:, None], view.proprio[:, None]
 
         def cost(actions: Tensor) -> Tensor:
             actions = self._lawful(actions)
             with self._precision():
-                path, poses = self._model.rollout(view.places, view.proprio, actions)
+                path, poses = ensemble.rollout(places, proprio, actions)
             energy = self._energy(path.float(), poses.float(), view.goal)
             if self._guardrails is None:
                 return energy
             return self._guardrails.cost(energy, self._breach(view, poses.float(), actions))
 
-        return cost
+        if self._compile_mode is None:
+            return cost
+        # Every decision has a cost of its own, but all have one code, which is compiled once.
+        compiled: CostFn = torch.compile(cost, mode=self._compile_mode, fullgraph=True, dynamic=False)
+        return compiled
+
+    def _sure(self, view: _View, actions: Tensor, still: Tensor) -> Tensor:
+        """bool [B]: the members agree that these actions [B,H,A] lower the energy of standing still, by their noise."""
+        with self._precision():
+            path, poses = self._model.rollout(view.places, view.proprio, torch.stack([actions, still], dim=1))
+        moved, stood = self._energy.members(path.float(), poses.float(), view.goal).unbind(dim=-1)
+        gain = stood - moved
+        sure: Tensor = gain.mean(dim=0) > self._hold_noise * gain.std(dim=0, correction=0)
+        return sure
 
     def _lawful(self, actions: Tensor) -> Tensor:
         """Candidates [B,K,H,A] within the limits of speed and rate, if there are any."""
         if self._guardrails is None:
             return actions
-        return self._guardrails.slowed(actions, self._last, self._model.predictor.kinematics.gain)
+        gain = self._model.position(self._model.predictor.kinematics.gain.T).T
+        return self._guardrails.slowed(actions, self._last, gain)
 
     def _breach(self, view: _View, poses: Tensor, actions: Tensor) -> Tensor:
         """How far candidates [B,K,H,A] and their poses [B,K,H,P] break the guardrails and the observed boxes: [B,K]."""
         assert self._guardrails is not None
-        return self._guardrails.breach(view.proprio, poses, actions, self._last, view.keep_out)
+        start, poses = self._model.position(view.proprio), self._model.position(poses)
+        return self._guardrails.breach(start, poses, actions, self._last, view.keep_out)
+
+    def _permitted(self, view: _View, cost: CostFn, plan: Plan) -> tuple[Plan, Tensor]:
+        """The plan, or the best of its elites that keeps the limits if it breaks a hard one; bool [B], none does."""
+        tried = self._lawful(plan.actions[:, None])
+        plan = replace(plan, actions=tried[:, 0])
+        if self._guardrails is None or not self._guardrails.hard:
+            return plan, torch.zeros_like(plan.cost, dtype=torch.bool)
+        if plan.elites is not None:
+            tried = torch.cat([tried, self._lawful(plan.elites)], dim=1)
+        _, poses = self._model.rollout(view.places, view.proprio, tried)
+        lawful = self._breach(view, poses, tried) == 0.0
+        first = lawful.int().argmax(dim=1, keepdim=True)  # the plan itself where none is lawful
+        actions = take(tried, first)
+        value = torch.where(first[:, 0] > 0, cost(actions)[:, 0], plan.cost)
+        return replace(plan, actions=actions[:, 0], cost=value), ~lawful.any(dim=1)
 
     def _precision(self) -> torch.autocast:
         """bf16 where the hardware multiplies it faster."""
-        kind = self._model.device().type
-        fast = kind != "cpu" or torch.cpu._is_avx512_bf16_supported()
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=fast)
+        return torch.autocast(self._kind, dtype=torch.bfloat16, enabled=self._bf16)
 
     def _frames(self, frames: np.ndarray) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(frames), device=self._model.device())[:, None]
@@ -250,18 +278,3 @@ class PlanningAgent:
             action = self._model.inverse(self._model.appearance(z), self._model.appearance(z_goal)).clamp(-1.0, 1.0)
             found.append(action[:, None].expand(shape))
         return torch.stack(found, dim=1)
-
-
-def stream(*seeds: int) -> int:
-    """The seed of a planner's generator for these seeds, its own and the episodes': far apart for neighbours."""
-    entropy = np.random.SeedSequence([int(seed) for seed in seeds])
-    return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def require_known(planner: str, settings: Iterable[str]) -> None:
-    """Raise ConfigError for a setting that the planner does not have, or that is not for the user to give."""
-    parameters = inspect.signature(PLANNERS[planner]).parameters.values()
-    known = sorted({item.name for item in parameters if item.kind is item.KEYWORD_ONLY} - {"candidates"})
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"expected a setting of PlanningAgent or of {planner} ({', '.join(known)}), got {name!r}")

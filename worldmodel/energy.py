@@ -90,10 +90,15 @@ class GoalEnergy:
         energy: Tensor = self.place_weight * (place - goal.place).norm(dim=-1) + near
         return energy
 
-    def __call__(self, path: Tensor, poses: Tensor, goal: Goal) -> Tensor:
-        """Cost [B,K] of rollouts [E,B,K,H,N,Q] and poses [B,K,H,P] towards the goals of B episodes."""
+    def members(self, path: Tensor, poses: Tensor, goal: Goal) -> Tensor:
+        """What rollouts [E,B,K,H,N,Q] and poses [B,K,H,P] cost on the way to B goals, to each member: [E,B,K]."""
         wide = Goal(*(getattr(goal, field.name)[:, None, None] for field in fields(goal)))
         energy = self.step(path, poses, wide)
         cost: Tensor = energy @ step_weights(energy.shape[-1], self.running_weight, self.discount, energy.device)
+        return cost
+
+    def __call__(self, path: Tensor, poses: Tensor, goal: Goal) -> Tensor:
+        """The cost [B,K] of the same, as a pessimist sees the members."""
+        cost = self.members(path, poses, goal)
         pessimistic: Tensor = cost.mean(dim=0) + self.pessimism * cost.std(dim=0, correction=0)
         return pessimistic

@@ -17,13 +17,14 @@ from worldmodel.heads import InverseDynamics
 from worldmodel.predictor import CompactPredictor, Kinematics
 from worldmodel.projector import CompactProjector, FeatureNorm, PlaceTracker, PoseReader
 from worldmodel.roadmap import Roadmap
+from worldmodel.units import ActionUnits
 
 if TYPE_CHECKING:
     from worldmodel.agent import PlanningAgent
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(ActionUnits):
     """Everything that decides the shapes, and how the model is best planned with.
 
     place_dim, scene_dim, pose_dim: the parts of a latent: the object's place (then how unsure it is, and where the hand
@@ -70,21 +71,6 @@ class ModelConfig:
     def kinematics(self) -> Kinematics:
         """How actions move the pose, not yet fitted."""
         return Kinematics(self.proprio_dim, self.action_dim, self.motion_hidden, self.roadmap_nodes, self.position_dim)
-
-    def normalise(self, actions: Tensor) -> Tensor:
-        """Actions [...,A] in the units of the data -> in the model's, where the data lie in [-1, 1]."""
-        if self.action_range is None:
-            return actions
-        low, high = actions.new_tensor(self.action_range).unbind()
-        half = (high - low) / 2.0
-        return (actions - (low + high) / 2.0) / torch.where(half > 0.0, half, 1.0)
-
-    def denormalise(self, actions: Tensor) -> Tensor:
-        """The inverse, kept within the range of the data; a number that never changed there does not change here."""
-        if self.action_range is None:
-            return actions
-        low, high = actions.new_tensor(self.action_range).unbind()
-        return ((low + high) / 2.0 + actions * (high - low) / 2.0).clamp(low, high)
 
 
 class WorldModel(nn.Module):
@@ -205,9 +191,9 @@ class WorldModel(nn.Module):
 
         From places [B,N,Q] and proprio [B,P].
         """
-        return self._ensemble(actions.device.type).rollout(places[:, None], proprio[:, None], actions)
+        return self.ensemble(actions.device.type).rollout(places[:, None], proprio[:, None], actions)
 
-    def _ensemble(self, kind: str) -> Ensemble:
+    def ensemble(self, kind: str) -> Ensemble:
         """The members stacked, in the dtype of autocast; frozen ones are kept until their weights change."""
         weights = list(self.members.parameters())
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights[0].dtype

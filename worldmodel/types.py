@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from planners import Plan
+from worldmodel.guardrails import Guardrails
 
 Observations = Mapping[str, np.ndarray]
 """{"pixels": uint8 [B,S,S,3], "proprio": float32 [B,P] in [m]}; a batch of what an environment returns.
@@ -32,7 +33,7 @@ class Decision:
     path: [B,H,3] planned end-effector positions [m].
     held: [B] bool, the agent chose to stand still because no plan was better, or none was allowed.
     blocked: [B] bool, none was allowed.
-    plan: the planner's own report.
+    plan: the planner's own report. guardrails: the limits it had to keep.
     """
 
     energy: Tensor | None = None
@@ -40,6 +41,7 @@ class Decision:
     held: Tensor | None = None
     blocked: Tensor | None = None
     plan: Plan | None = None
+    guardrails: Guardrails | None = None
 
 
 class Encoder(Protocol):

@@ -16,7 +16,7 @@ from worldmodel.data.table import Table
 from worldmodel.encoders import DINOEncoder, VJEPAEncoder, load_encoder, normalise_pixels
 from worldmodel.errors import EncoderError
 from worldmodel.model import ModelConfig, WorldModel
-from worldmodel.training.run import cached_features, parameters_sha256
+from worldmodel.training.features import cached_features
 
 SIDE, PATCH, WIDTH = 56, 14, 24
 
@@ -97,7 +97,7 @@ def test_pooling_averages_squares_of_the_grid(folders: dict[str, Path]) -> None:
 
 def test_the_shipped_models_own_encoder_goes_by_its_name() -> None:
     encoder, own = load_encoder("shipped"), load("jaco").encoder
-    assert parameters_sha256(encoder) == parameters_sha256(own)
+    assert encoder.sha256() == own.sha256()
     assert (encoder.image_size, encoder.tokens, encoder.width) == (128, 64, 192)
 
 
@@ -128,7 +128,7 @@ def test_features_are_cached_for_each_pool_and_leave_the_encoder_as_it_was(
     column = np.zeros((6, 3), np.float32)
     table = Table(pictures, column, column, column, np.zeros(6, np.int64))
     encoder = load_encoder(folders["dinov3_vit"])
-    before = parameters_sha256(encoder)
+    before = encoder.sha256()
     for pool, tokens in ((1, 16), (2, 4), (1, 16)):
         model = WorldModel(encoder, ModelConfig(3, 3, 2, 4, 2, 4, 16, 2, 16, 1, pool=pool))
         features = cached_features(model, table, tmp_path, before, "0" * 64, torch.device("cpu"))
@@ -136,7 +136,7 @@ def test_features_are_cached_for_each_pool_and_leave_the_encoder_as_it_was(
         wanted = model.norm(encoder.pooled(pool)(torch.from_numpy(pictures)[:, None]))[:, 0]
         np.testing.assert_allclose(features, wanted, atol=2e-2)
     assert len(list(tmp_path.glob("features-*.npy"))) == 2
-    assert parameters_sha256(encoder) == before
+    assert encoder.sha256() == before
 
 
 def test_weights_that_are_missing_are_not_made_up(folders: dict[str, Path], tmp_path: Path) -> None:

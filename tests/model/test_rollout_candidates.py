@@ -11,7 +11,7 @@ from lively import A, D, N, P, inputs, lively
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from worldmodel.candidates import CandidateRollout, Chunked, Context, candidates_within, goal_cost
+from worldmodel.candidates import CandidateRollout, Chunked, Context, candidates_within, goal_cost, is_out_of_memory
 from worldmodel.errors import WorldModelError
 from worldmodel.transformer import Layout, TransformerPredictor
 
@@ -103,6 +103,51 @@ def test_where_not_even_one_fits_or_something_else_is_wrong_it_is_said() -> None
         Chunked(impossible, 64)(candidates(2, 5, 1))
     with pytest.raises(RuntimeError, match="shape"):
         Chunked(lambda actions: actions.view(-1, 1000), 64)(candidates(2, 5, 1))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_every_way_to_run_out_of_memory_halves_the_chunks(error: Exception) -> None:
+    def hungry(actions: Tensor) -> Tensor:
+        if actions.shape[1] > 9:
+            raise error
+        return first_entries(actions)
+
+    chunked, actions = Chunked(hungry, 37), candidates(1, 37, 1)
+    assert torch.equal(chunked(actions), first_entries(actions))
+    assert (chunked.size, chunked.halvings, chunked.calls) == (9, 2, 5)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+        ValueError("a message of an error of another kind: out of memory"),
+    ],
+)
+def test_no_other_error_is_taken_for_a_lack_of_memory(error: Exception) -> None:
+    calls = []
+
+    def broken(actions: Tensor) -> Tensor:
+        calls.append(actions.shape[1])
+        raise error
+
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error)) as caught:
+        Chunked(broken, 64)(candidates(1, 37, 1))
+    assert caught.value is error
+    assert calls == [37]
 
 
 class Peak(TorchDispatchMode):
