@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +28,7 @@ from worldmodel.cli_options import (
     split_arguments,
     yaml_file,
 )
+from worldmodel.data.lock import run_lock
 from worldmodel.errors import ConfigError, OutputError, WorldModelError
 from worldmodel.storage import atomic_file
 
@@ -55,7 +56,8 @@ def drive(settings: Settings, config: str) -> None:
     from benchmarks.drive import drive
 
     require_simulator()
-    drive(**settings, config=config)
+    with run_lock(Path(settings["out"])):
+        drive(**settings, config=config)
 
 
 def collect(settings: Settings, config: str) -> None:
@@ -86,14 +88,13 @@ def import_data(settings: Settings, config: str) -> None:
     from worldmodel.data.hdf5 import import_hdf5
 
     mapping = None if settings["mapping"] is None else yaml_file(Path(settings["mapping"]))
-    with config_kept(Path(settings["out"]), config):
+    with run_lock(Path(settings["out"])), config_kept(Path(settings["out"]), config):
         done = import_hdf5(**settings | {"mapping": mapping})
     say(f"{settings['out']}: {done['episodes']} episodes, {done['frames']} frames")
 
 
 def pretrain(settings: Settings, config: str) -> None:
     """Frames -> an encoder."""
-    from worldmodel.data.lock import run_lock
     from worldmodel.pretrain.run import pretrain
 
     with run_lock(Path(settings["out"])), config_kept(Path(settings["out"]), config):
@@ -111,7 +112,7 @@ def baseline(settings: Settings, config: str) -> None:
     """Cached latents -> what planning has to beat."""
     from worldmodel.baselines.run import baseline
 
-    with config_kept(Path(settings["out"]), config):
+    with run_lock(Path(settings["out"])), config_kept(Path(settings["out"]), config):
         baseline(**settings)
 
 
@@ -124,7 +125,8 @@ def convert(settings: Settings, config: str) -> None:
         raise ConfigError(
             f"expected vjepa2_ac for 'format' of convert, got {settings['format']!r}: there is no other yet"
         )
-    done = convert_vjepa2_ac(**given)
+    with run_lock(Path(settings["out"])):
+        done = convert_vjepa2_ac(**given)
     say(f"{settings['out']}: V-JEPA 2-AC, {done['label']} weights, encoder: {done['encoder']}")
     if done["encoder_matches"] is not True:
         differs = "differs from" if done["encoder_matches"] is False else "cannot be compared with"
@@ -135,7 +137,8 @@ def diagnose(settings: Settings, config: str) -> None:
     """Model x held-out episodes -> a page of verdicts."""
     from benchmarks.diagnose import diagnose
 
-    done = diagnose(**settings, config=config)
+    with run_lock(Path(settings["out"])):
+        done = diagnose(**settings, config=config)
     words = {True: "good", False: "poor", None: "    "}
     lines = [f"{words[item['good']]}  {title} {item['verdict']}" for title, item in done["verdicts"].items()]
     say("\n".join([*lines, str(Path(settings["out"]) / "index.html")]))
@@ -150,15 +153,17 @@ def info(settings: Settings, config: str) -> None:
 
 
 def bench(settings: Settings, config: str) -> None:
-    """Measure the project itself -> a table."""
-    from benchmarks.bench import bench
+    """Measure the project itself -> a table. Shards share a folder, and each locks the row that it drives."""
+    from benchmarks.bench import WHOLE, bench
 
     suite = settings["suite"]
     if "rows" in suite:
         require_simulator()
-        common = {key: suite.pop(key) for key in ("episodes", "seed", "parallel")} | {"model": settings["model"]}
+        common = {key: suite.pop(key) for key in ("episodes", "seed", "parallel")}
+        common |= {key: settings[key] for key in ("model", "device")}
         suite["rows"] = [driven(words, common, settings["threads"]) for words in suite["rows"]]
-    bench(**settings, config=config)
+    with run_lock(Path(settings["out"])) if settings["shard"] == WHOLE else nullcontext():
+        bench(**settings, config=config)
 
 
 def report(settings: Settings, config: str) -> None:
@@ -178,13 +183,16 @@ def driven(words: str, common: Mapping[str, Any], threads: int | None) -> Settin
 
 
 AGAIN = "all that is finished; the same command again goes on from there"
+OF_TOKENS = {f"predictor={name}": ("objective=tokens", "planning=tokens") for name in ("transformer", "tokens_tiny")}
 VERBS = {
     "drive": Verb(Options("drive", paths=("out", "model", "baseline", "goal")), drive, "the episodes driven so far"),
     "collect": Verb(Options("collect", paths=("out",)), collect, AGAIN),
     "check": Verb(Options("check", path_lists=("data",)), check),
     "import": Verb(Options("import", paths=("source", "out", "mapping")), import_data),
     "pretrain": Verb(Options("pretrain", paths=("out",), path_lists=("data",)), pretrain, AGAIN),
-    "train": Verb(Options("train", paths=("out", "encoder", "name"), path_lists=("data",)), train, AGAIN),
+    "train": Verb(
+        Options("train", paths=("out", "encoder", "name"), path_lists=("data",), together=OF_TOKENS), train, AGAIN
+    ),
     "baseline": Verb(Options("baseline", paths=("out", "encoder"), path_lists=("data",)), baseline, AGAIN),
     "convert": Verb(Options("convert", paths=("checkpoint", "encoder", "out"), positional="format"), convert),
     "bench": Verb(Options("bench", paths=("out", "model")), bench, AGAIN),

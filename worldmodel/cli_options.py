@@ -11,7 +11,7 @@ import os
 import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ class Options:
     """What a verb's YAML offers. `paths` are taken literally, whatever characters they hold; `path_lists` at commas.
 
     positional: the option that a bare first word is the value of, as in `worldmodel convert vjepa2_ac`.
+    together: the files that a choice brings with it unless others are chosen, "group=file" -> ("group=file", ...).
     """
 
     verb: str
     paths: tuple[str, ...] = ()
     path_lists: tuple[str, ...] = ()
     positional: str | None = None
+    together: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -106,13 +108,15 @@ def split_arguments(options: Options, arguments: Sequence[str]) -> dict[str, str
 
 
 def group_overrides(options: Options, given: Mapping[str, str]) -> list[str]:
-    """The chosen files of the groups. Raises ConfigError for one that does not exist."""
+    """The chosen files of the groups, and those that go with them. Raises ConfigError for one that does not exist."""
     for group in options.groups():
         choices = options.choices(group)
         if group in given and given[group] not in choices:
             hint = hint_text(nearest(given[group], choices), "")
             raise ConfigError(f"unknown {group} {given[group]!r} for {options.verb}{hint} ({' | '.join(choices)})")
-    return [f"{group}={given[group]}" for group in options.groups() if group in given]
+    chosen = [f"{group}={given[group]}" for group in options.groups() if group in given]
+    implied = [other for choice in chosen for other in options.together.get(choice, ())]
+    return chosen + [other for other in implied if other.partition("=")[0] not in given]
 
 
 def unknown_option(options: Options, key: str, known: Mapping[str, Any]) -> ConfigError:

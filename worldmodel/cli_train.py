@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.cli_gl import require_simulator
+from worldmodel.data.lock import run_lock
 
 VALIDATION_SEED = 100_000  # of the first goal: these are never trained on, and no result is measured on them
 
@@ -18,7 +19,6 @@ Settings = dict[str, Any]
 def train(settings: Settings, config: str) -> None:
     """Cached latents -> a model. Of the processes of torchrun, which share the folder, the first one locks it."""
     from worldmodel.cli import config_kept
-    from worldmodel.data.lock import run_lock
     from worldmodel.training.run import train
 
     out, task, episodes = Path(settings["out"]), settings.pop("validate_task"), settings.pop("validate_episodes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # importing transformers takes seconds and writes to the envi
 SHIPPED = Path(__file__).parent / "models" / "jaco" / "encoder"  # what encoder=shipped stands for
 DINO = ("dinov2", "dinov2_with_registers", "dinov3_vit")
 PREPROCESSING = "preprocessor_config.json"
+BOOKKEEPING = ("architectures", "dtype", "transformers_version")  # of a config: decides nothing of what comes out
 # The statistics of ImageNet, with which all of them normalise their input (e.g. V-JEPA 2, arXiv 2506.09985).
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -82,6 +84,16 @@ class FrozenEncoder(nn.Module, ABC):
         """The same encoder, weights shared, with another pool. Raises EncoderError for one that does not divide."""
         return type(self)(self.model, self.image_size, pool)
 
+    def sha256(self) -> str:
+        """Hex digest over what decides its output, but for the pool: config, image_size, names and bytes of weights."""
+        config: Any = self.model.config
+        known = {key: value for key, value in config.to_diff_dict().items() if key not in BOOKKEEPING}
+        digest = hashlib.sha256(json.dumps([known, self.image_size], sort_keys=True, default=str).encode())
+        for key, value in self.state_dict().items():
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors to `folder`, in the layout of `transformers`."""
         self.model.save_pretrained(folder)
@@ -124,7 +136,8 @@ class DINOEncoder(FrozenEncoder):
 def load_encoder(source: str | Path) -> FrozenEncoder:
     """The encoder in a local folder (config.json, model.safetensors), under a hub id, or the `shipped` model's own.
 
-    A folder is read without a network. Raises EncoderError, also where weights are missing.
+    It computes in float32, whatever precision its weights are kept in. A folder is read without a network. Raises
+    EncoderError, also where weights are missing.
     """
     folder = SHIPPED if str(source) == "shipped" else Path(source)
     local = folder.is_dir()
@@ -159,7 +172,7 @@ def _pretrained(name: str, local: bool) -> tuple[PreTrainedModel, list[str], int
     from transformers.image_processing_base import ImageProcessingMixin
 
     model, report = AutoModel.from_pretrained(
-        name, local_files_only=local, use_safetensors=True, output_loading_info=True
+        name, local_files_only=local, use_safetensors=True, output_loading_info=True, dtype=torch.float32
     )
     # The predictor that V-JEPA was trained with is not used here.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("predictor."))

@@ -45,7 +45,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Raises OutputError for a disk that is full, read-only or gone.
     """
-    with _written(path):
+    with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
@@ -65,7 +65,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise OutputError(f"expected a folder that does not exist yet, got {path}: choose another name or remove it")
-    with _written(path):
+    with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         temporary.mkdir()
@@ -82,8 +82,8 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[None]:
-    """What a disk refuses, in one line. The writer of safetensors has an error of its own for it."""
+def written(path: Path) -> Iterator[None]:
+    """Raises OutputError, in one line, for what a disk refuses. The writer of safetensors has an error of its own."""
     try:
         yield
     except (OSError, SafetensorError) as error:

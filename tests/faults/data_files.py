@@ -41,8 +41,8 @@ def contents(root: Path) -> dict[str, Any]:
 
     dataset = open_dataset(root)
     episodes = [dataset.read_episode(index) for index in range(dataset.episodes)]
-    arrays = {f"{name} {i}": getattr(e, name).tobytes() for i, e in enumerate(episodes) for name in
-              ("frames", "actions", "proprio", "privileged")}  # fmt: skip
+    arrays = {f"{name} {i}": value if (value := getattr(e, name)) is None else value.tobytes()
+              for i, e in enumerate(episodes) for name in ("frames", "actions", "proprio", "privileged")}  # fmt: skip
     return {**arrays, "fps": dataset.fps, "lengths": dataset.lengths}
 
 
@@ -283,10 +283,10 @@ FAULTS = (
     Fault(19, "rows of a data set cut, flipped, overwritten", "refused, or the same is read", rows),
     Fault(19, "descriptions of a data set cut, flipped, overwritten", "refused, or the same is read", descriptions),
     Fault(19, "files of a data set missing, empty, of another kind", "refused, naming the file", missing),
-    Fault(24, "cache with pickled objects, cut, flipped", "made anew; canary absent", objects),
+    Fault(24, "cache with pickled objects, cut, flipped", "made anew; canary absent", objects, guards=("sha256",)),
     Fault(25, "bombs among the data", "refused within 600 MB", bombs),
     Fault(26, "path templates that leave the data set", "refused", outside),
     Fault(26, "counts and shapes that do not fit the files", "refused", drift),
     Fault(26, "symbolic links in a data set", "followed for reading; dangling ones refused", links),
-    Fault(37, "features of another encoder, damaged features", "made anew", stale_features),
+    Fault(37, "features of another encoder, damaged features", "made anew", stale_features, guards=("sha256",)),
 )

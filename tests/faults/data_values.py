@@ -1,4 +1,4 @@
-"""Faults 20 to 23, 28 to 31 and 36: rows that are whole on disk and wrong in what they say."""
+"""Faults 19 to 23, 28 to 31 and 36: rows that are whole on disk and wrong in what they say."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ def not_finite(tally: Tally, lab: Lab) -> None:
             tally.refused(f"writing {fields} {value}", partial(write, lab, fields, spoil(value)), "finite", "row 11")
 
 
+def replaced(tally: Tally, lab: Lab) -> None:
+    """Rows written anew with other actions: well-formed, and not those that the data set's list of sums knows."""
+    for number in range(3):
+        root, file = copy(lab), f"data/chunk-000/file-{number:03d}.parquet"
+        sums = (root / "meta/SHA256SUMS").read_bytes()
+        change_column(root, "action", lambda values: values[::-1], file)
+        (root / "meta/SHA256SUMS").write_bytes(sums)
+        tally.refused(f"other rows in {file}", lambda root=root: use(root), "expected sha256", file)
+
+
 def spoil(value: float) -> Callable[[Any], Any]:
     def change(array: Any) -> Any:
         array = array.copy()
@@ -75,34 +85,46 @@ def write(lab: Lab, fields: str = "", change: Callable[[Any], Any] = lambda arra
 
 
 def misshapen(tally: Tally, lab: Lab) -> None:
-    """Lengths, sizes, types and layouts that do not agree, written and read."""
+    """Lengths that do not agree, written, and rows that are another's, read."""
     import numpy as np
 
-    vector: dict[str, Callable[[Any], Any]] = {
-        "one row less": lambda a: a[:-1], "one row more": lambda a: np.concatenate([a, a[-1:]]),
-        "a dimension less": lambda a: a[:, :-1], "flat": lambda a: a.ravel(), "float64": lambda a: a.astype(np.float64),
-        "int32": lambda a: a.astype(np.int32), "float16": lambda a: a.astype(np.float16), "none": lambda a: a[:0],
-        "objects": lambda a: a.astype(object), "complex": lambda a: a.astype(np.complex64),
+    lengths: dict[str, Callable[[Any], Any]] = {
+        "one row less": lambda a: a[:-1], "one row more": lambda a: np.concatenate([a, a[-1:]]), "none": lambda a: a[:0]
     }  # fmt: skip
-    for fields in ("proprio", "actions", "privileged"):
-        for note, change in vector.items():
-            tally.refused(f"{fields}: {note}", partial(write, lab, fields, change), "expected", "got")
-    pictures: dict[str, Callable[[Any], Any]] = {
-        "channels first": lambda a: a.transpose(0, 3, 1, 2), 
-        "with alpha": lambda a: np.pad(a, ((0, 0),) * 3 + ((0, 1),)),
-        "grey": lambda a: a[..., :1], "no channels": lambda a: a[..., 0], "floats": lambda a: a / np.float32(255),
-        "int64": lambda a: a.astype(np.int64), "bool": lambda a: a > 9, "turned": lambda a: a.transpose(0, 2, 1, 3),
-        "one less": lambda a: a[1:], "one more": lambda a: np.concatenate([a, a[:1]]), "none": lambda a: a[:0],
-    }  # fmt: skip
-    for note, change in pictures.items():
-        tally.refused(f"frames: {note}", partial(write, lab, "frames", change), "expected", "got")
-    whole = write(lab)
-    same = write(lab, "frames", lambda a: np.asfortranarray(a))
-    tally.count("harmless" if toy.tree(whole) == toy.tree(same) else "silent", "another order in memory")
+    refused_each(tally, lab, ("proprio", "actions", "privileged", "frames"), lengths)
     for name, value in (("frame_index", 3), ("episode_index", 9), ("index", 0), ("timestamp", 9.0)):
         root = copy(lab)
         change_column(root, name, put(5, value))
         tally.refused(f"{name} of another row", lambda root=root: use(root), "expected", "row 5")
+
+
+def refused_each(tally: Tally, lab: Lab, fields: tuple[str, ...], changes: dict[str, Callable[[Any], Any]]) -> None:
+    """Write an episode with each of the changes in each of the fields."""
+    for name in fields:
+        for note, change in changes.items():
+            tally.refused(f"{name}: {note}", partial(write, lab, name, change), "expected", "got")
+
+
+def mistyped(tally: Tally, lab: Lab) -> None:
+    """Sizes, types and layouts of arrays other than was agreed: nothing is cast or turned in silence."""
+    import numpy as np
+
+    vectors: dict[str, Callable[[Any], Any]] = {
+        "a dimension less": lambda a: a[:, :-1], "flat": lambda a: a.ravel(), "float64": lambda a: a.astype(np.float64),
+        "int32": lambda a: a.astype(np.int32), "float16": lambda a: a.astype(np.float16),
+        "objects": lambda a: a.astype(object), "complex": lambda a: a.astype(np.complex64),
+    }  # fmt: skip
+    refused_each(tally, lab, ("proprio", "actions", "privileged"), vectors)
+    pictures: dict[str, Callable[[Any], Any]] = {
+        "channels first": lambda a: a.transpose(0, 3, 1, 2), "turned": lambda a: a.transpose(0, 2, 1, 3),
+        "with alpha": lambda a: np.pad(a, ((0, 0),) * 3 + ((0, 1),)),
+        "grey": lambda a: a[..., :1], "no channels": lambda a: a[..., 0], "floats": lambda a: a / np.float32(255),
+        "int64": lambda a: a.astype(np.int64), "bool": lambda a: a > 9,
+    }  # fmt: skip
+    refused_each(tally, lab, ("frames",), pictures)
+    whole = write(lab)
+    same = write(lab, "frames", lambda a: np.asfortranarray(a))
+    tally.count("harmless" if toy.tree(whole) == toy.tree(same) else "silent", "another order in memory")
 
 
 def empty(tally: Tally, lab: Lab) -> None:
@@ -244,6 +266,7 @@ def too_little(tally: Tally, lab: Lab) -> None:
 
 
 FAULTS = (
+    Fault(19, "rows replaced by others that are whole", "refused, naming the file", replaced, guards=("sha256",)),
     Fault(
         20,
         "NaN or infinity in actions, proprioception, truth",
@@ -252,10 +275,11 @@ FAULTS = (
     ),
     Fault(
         21,
-        "lengths, sizes, types and layouts that do not agree",
+        "lengths that do not agree, rows of another episode",
         "refused with what was expected and what came",
         misshapen,
     ),
+    Fault(22, "sizes, types and layouts other than agreed", "refused; nothing is cast in silence", mistyped),
     Fault(23, "empty episodes, episodes shorter than a window", "refused; short ones are not drawn from", empty),
     Fault(28, "black and frozen pictures", "refused, naming the episode", dead_cameras),
     Fault(29, "dimensions that never change or are extreme", "statistics stay finite", constant),

@@ -14,11 +14,11 @@ from tests.faults.interrupt import Watch, die
 
 
 def killed_at_random(which: str, count: int, tally: Tally, lab: Lab) -> None:
-    """SIGKILL uniformly in the wall time of a whole run; then the same command again."""
+    """SIGKILL uniformly in the wall time of a whole run from a cold cache; then the same command again."""
     wanted, rng = toy.tree(toy.whole(which, lab)), random.Random(which)
-    length = toy.start(which, lab, lab.fresh(which)).wait().seconds
+    length = toy.start(which, lab, toy.cold(which, lab)).wait().seconds
     while count:
-        out = lab.fresh(which)
+        out = toy.cold(which, lab)
         child = toy.start(which, lab, out)
         status = child.wait_or_kill(rng.uniform(0.0, length))
         if status != -signal.SIGKILL:
@@ -44,6 +44,17 @@ def again(which: str, tally: Tally, lab: Lab, out: Path, wanted: dict[str, str],
 def training(tally: Tally, lab: Lab) -> None:
     killed_at_random("train", lab.times(3, 150), tally, lab)
     killed_at_random("pretrain", lab.times(2, 50), tally, lab)
+
+
+def caching(tally: Tally, lab: Lab) -> None:
+    """At the first sign of frames, and of features, in the cache beside the data."""
+    for which, name in (("pretrain", "frames"), ("train", "frames"), ("train", "features")) * lab.times(1, 5):
+        wanted, out = toy.tree(toy.whole(which, lab)), toy.cold(which, lab)
+        child = toy.start(which, lab, out)
+        child.wait_for(lambda out=out, name=name: any((out.parent / ".cache").glob(f"*{name}-*")))  # type: ignore[misc]
+        child.kill()
+        assert child.wait().status == -signal.SIGKILL
+        again(which, tally, lab, out, wanted, f"killed with {name} in the cache")
 
 
 def collecting(tally: Tally, lab: Lab) -> None:
@@ -150,6 +161,7 @@ def stale_lock(tally: Tally, lab: Lab) -> None:
 SAME = "the same command ends with the same bytes"
 FAULTS = (
     Fault(1, "SIGKILL at a random instant of pretrain and train", SAME, training),
+    Fault(1, "SIGKILL while frames and features are cached", SAME, caching),
     Fault(2, "SIGKILL at file-system calls of pretrain and train", SAME, every_call),
     Fault(2, "SIGKILL between the result, its report and the end", SAME, at_the_end),
     Fault(3, "SIGINT, SIGTERM", "130 with one line, or the system's end; the same bytes", signals),

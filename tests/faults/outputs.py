@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from tests.faults import toy
 from tests.faults.harness import Child, Ended, Fault, Lab, Tally, one_line_error, run, verb, without_privileges
 from tests.faults.interrupt import Watch, full_disk
 
+TAKES_ROOM = ("open", "mkdir", "fsync")
+FIRST_PART = 40  # calls: until pretrain and train have written their first checkpoint
+
 
 def drive(out: Path, *words: str) -> Callable[[], int]:
     return verb("drive", f"out={out}", "agent=hold", "task=jaco_reach", "episodes=2", *words)
@@ -24,7 +28,7 @@ def verbs(lab: Lab, out: Path) -> dict[str, Callable[[], int]]:
     """Every verb that writes a folder, with the toy's sizes."""
     for which in ("pretrain", "train"):
         toy.prepare(which, lab)
-    trained = {which: partial(toy.act, which, lab, out) for which in ("collect", "pretrain", "train")}
+    trained = {which: partial(toy.act, which, lab, out) for which in ("collect", "pretrain", "train", "baseline")}
     return {**trained, "drive": drive(out)}
 
 
@@ -36,12 +40,33 @@ def judge(tally: Tally, ended: Ended, note: str, *says: str) -> None:
     tally.count(what, f"{note}: {said or ended.err.strip()[-160:]}")
 
 
+def room(which: str, lab: Lab) -> list[int]:
+    """The numbers of the calls of a whole run that take room on the disk, the first of each kind.
+
+    In the quick form those that open or make something in the first part of the run.
+    """
+    out, report = lab.fresh(which), lab.fresh("calls")
+
+    def noted() -> int:
+        watch = Watch(out)
+        status = toy.act(which, lab, out)
+        report.write_text(json.dumps(watch.calls))
+        return status
+
+    assert run(noted).status == 0
+    found: dict[tuple[str, str], int] = {}
+    for number, (what, path) in enumerate(json.loads(report.read_text()), 1):
+        if what in TAKES_ROOM and (lab.full or (what != "fsync" and number <= FIRST_PART)):
+            found.setdefault((what, re.sub(r"\d+", "", path)), number)
+    return list(found.values())
+
+
 def full(tally: Tally, lab: Lab) -> None:
     """The disk is full from some call of a verb on; with room again, the same command ends with the same bytes."""
     for which in ("collect", "pretrain", "train"):
         toy.prepare(which, lab)
         wanted = toy.tree(toy.whole(which, lab))
-        for number in (1, 2, 4, 9, 30) if not lab.full else range(1, 120, 2):
+        for turn, number in enumerate(room(which, lab)):
             out = lab.fresh(which)
 
             def starved(which: str = which, out: Path = out, number: int = number) -> int:
@@ -53,6 +78,8 @@ def full(tally: Tally, lab: Lab) -> None:
             if ended.status == 0:
                 continue  # collect's own process makes fewer calls: its workers write
             judge(tally, ended, f"{which}, full from call {number}", "No space left")
+            if turn % 4 and not lab.full:
+                continue
             again = run(partial(toy.act, which, lab, out))
             same = again.status == 0 and toy.tree(out) == wanted
             tally.resume(
@@ -68,7 +95,7 @@ def unprivileged(function: Callable[[], Any]) -> Any:
 
 def locked_away(tally: Tally, lab: Lab) -> None:
     """Folders that cannot be written or made are refused at the start."""
-    for which in ("collect", "pretrain", "train", "drive"):
+    for which in ("collect", "pretrain", "train", "baseline", "drive"):
         for note in ("below a file", "in /proc", "read-only"):
             parent = lab.fresh("parent")
             if note == "below a file":
@@ -121,6 +148,27 @@ def racing_collections(tally: Tally, lab: Lab) -> None:
 def racing_trainings(tally: Tally, lab: Lab) -> None:
     race(tally, lab, "pretrain", 3)
     race(tally, lab, "train", 3)
+    race(tally, lab, "baseline", 3)
+
+
+def racing_benchmarks(tally: Tally, lab: Lab) -> None:
+    """Of several drives into one folder, and of several benches, one works; shards of a bench work side by side."""
+    rows = "suite.rows=['task=jaco_reach agent=hold','task=jaco_push agent=hold']"
+    bench = ("bench", "suite=smoke", rows)
+    for which in ("drive", "bench"):
+        out = lab.fresh(which)
+        call = drive(out) if which == "drive" else verb(*bench, f"out={out}")
+        ends = [child.wait() for child in [Child(call) for _ in range(2)]]
+        for ended in ends:
+            if ended.status:
+                judge(tally, ended, f"{which}: a loser", "expected")
+        worked = [ended.status for ended in ends].count(0)
+        tally.holds(worked == 1, f"{which}: {worked} of 2 worked")
+    out = lab.fresh("shards")
+    shards = [Child(verb(*bench, f"out={out}", f"shard={index}/2")) for index in range(2)]
+    worked = [child.wait().status for child in shards].count(0)
+    whole = [json.loads(path.read_text())["interrupted"] for path in out.glob("*/summary.json")]
+    tally.holds(worked == 2 and whole == [False, False], f"{worked} of 2 shards worked, {len(whole)} rows")
 
 
 def benchmarks(tally: Tally, lab: Lab) -> None:
@@ -162,6 +210,7 @@ FAULTS = (
     Fault(15, "folders that are read-only, below a file, in /proc", "refused in one line at the start", locked_away),
     Fault(16, "several collections of one folder at once", "one works, the others name it", racing_collections),
     Fault(16, "several trainings in one folder at once", "one works, the others name it", racing_trainings),
+    Fault(16, "several drives or benches of one folder", "one works, but shards do together", racing_benchmarks),
     Fault(18, "folders that hold something else", "refused, left as they are", foreign),
     Fault(54, "benchmark killed, then another agent in its folder", "whole lines; refused", benchmarks),
     Fault(54, "failed episodes, NaN, no episodes in the statistics", "failures count; no rate of nothing", counting),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ ENCODER = ("encoder=tiny", "encoder.crop_size=32", "encoder.patch_size=8", "enco
 PRETRAIN = (*ENCODER, "encoder.pred_hidden_size=24", "steps=24", "batch_size=4", "learning_rate=1e-3", "device=cpu")
 SIZES = ("predictor=tiny", "window=3", "steps=12", "track_steps=6", "track_rounds=1", "refine_steps=12")
 TRAIN = (*SIZES, "batch_size=4", "device=cpu")
+CLONING = ("kind=behaviour_cloning", "kind.hidden=16", "kind.batch_size=4", "steps=12", "device=cpu")
 
 
 def collect(out: Path, episodes: int = 12, workers: int = 1, **options: Any) -> None:
@@ -39,14 +41,22 @@ def often() -> None:
 
 
 def words(which: str, lab: Lab, out: Path) -> list[str]:
-    """The command line of `pretrain` or `train` on the toy's data."""
+    """The command line of `pretrain`, `train` or `baseline` on the toy's data, or on the copy beside `out`."""
+    own = out.parent / "data"
+    folder = own if own.is_dir() else data(lab)
     if which == "pretrain":
-        return ["pretrain", f"data={data(lab)}", f"out={out}", *PRETRAIN]
-    return ["train", f"data={data(lab)}", f"encoder={encoder(lab)}", f"out={out}", *TRAIN]
+        return ["pretrain", f"data={folder}", f"out={out}", *PRETRAIN]
+    return [
+        which,
+        f"data={folder}",
+        f"encoder={encoder(lab)}",
+        f"out={out}",
+        *(TRAIN if which == "train" else CLONING),
+    ]
 
 
 def act(which: str, lab: Lab, out: Path) -> int:
-    """Run `collect`, `pretrain` or `train` in this process; returns its exit code."""
+    """Run `collect`, `pretrain`, `train` or `baseline` in this process; returns its exit code."""
     if which == "collect":
         return verb_of(partial(collect, out, 6))
     often()
@@ -67,6 +77,15 @@ def verb_of(function: Any) -> int:
     return 0
 
 
+def cold(which: str, lab: Lab) -> Path:
+    """A path for a run that has a copy of the data to itself, and so nothing in the cache beside it."""
+    prepare(which, lab)
+    out = lab.fresh(which)
+    if which != "collect":
+        shutil.copytree(data(lab), out.parent / "data")
+    return out
+
+
 def start(which: str, lab: Lab, out: Path) -> Child:
     """The same in a child; what it needs is made first."""
     prepare(which, lab)
@@ -77,7 +96,7 @@ def prepare(which: str, lab: Lab) -> None:
     """Make the data set and the encoder that a verb needs."""
     if which != "collect":
         data(lab)
-    if which == "train":
+    if which in ("train", "baseline"):
         encoder(lab)
 
 

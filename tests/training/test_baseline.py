@@ -162,7 +162,10 @@ def test_what_is_saved_is_what_is_loaded_and_damage_is_noticed(make: Any, tmp_pa
     kind = "inverse_dynamics" if isinstance(model, GoalPolicy) else "pixel_prediction"
     sha256 = save_baseline(model, kind, {"parameters": 1, "decisions": 2, ONE: 3}, tmp_path / "model", "# card")
     found, card = load_baseline(tmp_path / "model", kind)
-    assert card == {"name": kind, "sha256": sha256, "parameters": 1, "decisions": 2, ONE: 3}
+    sees, side = ("features", ARCHITECTURE["crop_size"]) if isinstance(model, GoalPolicy) else ("pixels", DRAWN.side)
+    own = {} if isinstance(model, PixelPredictor) else {"encoder_sha256": model.encoder.sha256()}
+    told = {"name": kind, "sha256": sha256, "sees": sees, "pixels": side, **own}
+    assert card == {**told, "parameters": 1, "decisions": 2, ONE: 3}
     assert equal(weights_of(model), weights_of(found))
     assert not found.training
     with pytest.raises(BundleError, match=f"expected a baseline of kind 'behaviour_cloning' .* got '{kind}'"):
@@ -205,9 +208,9 @@ def test_the_yaml_offers_what_the_verb_takes(kind: str) -> None:
     assert set(offered) == set(taken)
     config: Any = {"pixel_prediction": PixelConfig, "dreamerv3": DreamerConfig, "dreamerv3_planning": DreamerConfig}
     config = config.get(kind, PolicyConfig)
-    decided = {"action_dim", "proprio_dim", "target"}
+    decided = {"action_dim", "proprio_dim", "target", "action_range"}
     decided |= {"dreamerv3": {"compare"}, "dreamerv3_planning": {"reward", "span"}}.get(kind, set())
-    assert set(offered["kind"]) - {"name", "batch_size"} == set(config.__dataclass_fields__) - decided
+    assert set(offered["kind"]) - {"name", "batch_size", "warmup"} == set(config.__dataclass_fields__) - decided
     assert offered["kind"]["name"] == kind
 
 

@@ -85,6 +85,10 @@ def test_it_learns_the_log(tmp_path: Path) -> None:
     optimizer.param_groups[0]["warmup"] = 0
     torch.manual_seed(0)
     before = model.dreamer.validate(batch)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert model.dreamer.validate(batch) == before, "the same losses, whatever was drawn before"
+    assert torch.equal(torch.get_rng_state(), state)
     for _ in range(30):
         model.dreamer.update(batch, optimizer)
     after = model.dreamer.validate(batch)
@@ -171,6 +175,17 @@ def test_training_resumes_exactly(tmp_path: Path) -> None:
     assert equal(trained(tmp_path / "whole", stop=False), trained(tmp_path / "resumed", stop=True))
 
 
+@pytest.mark.parametrize("warmup", [0, 1000])
+def test_the_learning_rate_rises_from_nothing_over_the_warm_up(warmup: int, tmp_path: Path) -> None:
+    data, model = table(), baseline(ON_FEATURES)
+    features = model.features(data, tmp_path, "0" * 64, CPU)
+    model.fit_statistics(data, data.split()[0])
+    actor = model.dreamer.parts()["actor"]
+    before = weights_of(actor)
+    fit_dreamer(model, data, features, FitSettings(1, 2, 1e-3, 0, 6, warmup=warmup), tmp_path, nothing)
+    assert equal(before, weights_of(actor)) is (warmup > 0)
+
+
 def test_a_loss_that_is_not_finite_stops_it(tmp_path: Path) -> None:
     data, model = table(), baseline(replace(ON_FEATURES, reward="distance"))
     features = np.full((120, 16, 24), np.nan, np.float16)
@@ -186,7 +201,11 @@ def test_what_is_saved_is_what_is_loaded_and_damage_is_noticed(name: str, tmp_pa
     assert {path.suffix for path in (tmp_path / "model").rglob("*.*")} == {".json", ".md", ".safetensors"}
     found, card = load_baseline(tmp_path / "model", kind)
     assert isinstance(found, DreamerBaseline)
-    assert card == {"name": kind, "sha256": sha256, "parameters": 1}
+    config, encoder = CONFIGS[name], model.encoder
+    assert encoder is not None, "pixels with the reward of features need it, too"
+    told = {"sees": config.sees, "reward": config.reward, "size": "1M", "encoder_sha256": encoder.sha256()}
+    told |= {"name": kind, "sha256": sha256, "pixels": 16 if config.sees == "pixels" else encoder.image_size}
+    assert card == {**told, "parameters": 1}
     for part, module in model.trainable().items():
         assert equal(weights_of(module), weights_of(found.trainable()[part])), part
     frames = torch.from_numpy(table().frames[:2])

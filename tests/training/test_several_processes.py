@@ -16,10 +16,12 @@ from tiny_model import ARCHITECTURE
 
 import worldmodel
 from tests.data.spoil import write_noise
-from worldmodel.cli import main
+from worldmodel.cli import VERBS, main
+from worldmodel.cli_options import settings_from
 from worldmodel.errors import ConfigError
 from worldmodel.pretrain.vjepa import build_model
 from worldmodel.training import distributed
+from worldmodel.training.run import train
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -69,3 +71,16 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(distributed, "size", lambda: 3)
     with pytest.raises(ConfigError, match="expected batches of 4 to fit 3 processes"):
         distributed.share(torch.zeros(4).numpy())
+
+
+@pytest.mark.parametrize(("batch_size", "wrong"), [(4, 4), (6, 256)])
+def test_the_batches_of_every_stage_are_looked_at_before_anything_else(
+    batch_size: int, wrong: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    words = [f"data={tmp_path / 'none'}", f"encoder={tmp_path / 'none'}", f"out={tmp_path / 'run'}", "device=cpu"]
+    settings = settings_from(VERBS["train"].options, [*words, "predictor=tiny", f"batch_size={batch_size}"])
+    del settings["validate_task"], settings["validate_episodes"]
+    with pytest.raises(ConfigError, match=f"expected batches of {wrong} to fit 3 processes"):
+        train(**settings)
+    assert not (tmp_path / "run").exists()

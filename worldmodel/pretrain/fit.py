@@ -6,7 +6,6 @@ Legend: N frames of the table, B clips per step, S image side [px].
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,11 @@ from tqdm import tqdm
 
 from worldmodel.data.table import Table
 from worldmodel.encoders import normalise_pixels
-from worldmodel.errors import TrainingError
 from worldmodel.pretrain.masks import block_masks
 from worldmodel.pretrain.vjepa import VJEPA
+from worldmodel.storage import atomic_file, written
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
+from worldmodel.training.descent import finite
 from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
 
 Array = NDArray[Any]
@@ -61,7 +61,10 @@ def fit(
     device: torch.device,
     report: Callable[[dict[str, float]], None],
 ) -> None:
-    """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a non-finite loss."""
+    """Train in place, resuming from the newest checkpoint in `folder`.
+
+    Raises TrainingError for a loss or a gradient that is not finite.
+    """
     config: Any = learner.model.config
     grid = int(config.crop_size) // int(config.patch_size)
     starts = table.window_starts(2, table.split()[0])
@@ -84,10 +87,8 @@ def fit(
             loss = learner.loss(pixels, visible.to(device), hidden.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(learner.model.parameters(), settings.clip_norm)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"expected a finite loss, got {value} at step {step}: lower learning_rate")
+        norm = torch.nn.utils.clip_grad_norm_(learner.model.parameters(), settings.clip_norm)
+        value = finite(loss, norm, step)
         optimizer.step()
         learner.follow(settings.momentum + (1.0 - settings.momentum) * step / settings.steps)
         bar.update()
@@ -100,14 +101,18 @@ def fit(
 
 
 class Metrics:
-    """Appends one JSON line per report; on resume, lines from the checkpoint's step on are dropped."""
+    """Appends one JSON line per report; on resume, lines from the checkpoint's step on are dropped.
+
+    Raises OutputError for a disk that is full, read-only or gone; the lines of before then stay.
+    """
 
     def __init__(self, path: Path, first_step: int) -> None:
         self._path = path
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < first_step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with atomic_file(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def __call__(self, values: dict[str, float]) -> None:
-        with self._path.open("a", encoding="utf-8") as stream:
+        with written(self._path), self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")

@@ -22,7 +22,7 @@ from worldmodel.pretrain.health import effective_rank, probe_error, spread
 from worldmodel.pretrain.vjepa import VJEPA, build_model
 from worldmodel.storage import atomic_dir, sha256_file, write_json
 from worldmodel.training.device import choose_device
-from worldmodel.training.folder import resume_folder
+from worldmodel.training.folder import CHECKPOINTS, checkpoints_at, resume_folder
 
 REPORT = "health.json"
 SPLIT = "split.json"
@@ -53,7 +53,8 @@ def pretrain(
     """
     settings = PretrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     folder = Path(out)
-    loaded = load_table(list(data), camera=camera, skip_bad_episodes=skip_bad_episodes)
+    side = encoder.get("crop_size")
+    loaded = load_table(list(data), camera=camera, skip_bad_episodes=skip_bad_episodes, side=side)
     table, data_sha256 = loaded.table, loaded.sha256
     if len(table.window_starts(2, table.split()[0])) == 0:
         raise DataError(f"expected episodes of at least two frames, got none in {', '.join(data)}: collect longer ones")
@@ -65,10 +66,9 @@ def pretrain(
     learner = VJEPA(build_model(encoder, seed))
     before = measure(VJEPAEncoder(learner.frozen()), table)
     print(f"random weights: {_line(before)}")
-    checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(exist_ok=True)
-    steps_done = max((int(path.name[5:]) for path in checkpoints.glob("step-????????")), default=0)
-    fit(learner, table, settings, checkpoints, choose_device(device), Metrics(folder / "metrics.jsonl", steps_done))
+    checkpoints = folder / CHECKPOINTS
+    metrics = Metrics(folder / "metrics.jsonl", checkpoints_at(checkpoints))
+    fit(learner, table, settings, checkpoints, choose_device(device), metrics)
     model = learner.to("cpu").frozen()
     after = measure(VJEPAEncoder(model), table)
     print(f"pretrained:     {_line(after)}")
@@ -84,7 +84,10 @@ def pretrain(
 
 
 def measure(encoder: VJEPAEncoder, table: Table) -> dict[str, float | None]:
-    """Spread and effective rank of the content; held-out errors of probes and, beside them, of predicting the mean."""
+    """Spread and effective rank of the content; held-out errors of probes and, beside them, of predicting the mean.
+
+    Raises TrainingError for latents that are not finite.
+    """
     train, held_out = table.split()
     rng = np.random.default_rng(0)
     rows = [
@@ -92,6 +95,8 @@ def measure(encoder: VJEPAEncoder, table: Table) -> dict[str, float | None]:
     ]
     device = torch.device("cpu")
     features = [encode_rows(encoder, table.frames[each], device) for each in rows]
+    if not all(bool(torch.isfinite(part).all()) for part in features):
+        raise TrainingError("expected finite latents, got NaN or infinity: lower learning_rate")
     centre = features[0].mean(dim=0)
     values: dict[str, float | None] = {"spread": spread(features[0]), "effective_rank": effective_rank(features[0])}
     for name, column in (("proprio", table.proprio), ("object", table.privileged)):
@@ -114,17 +119,18 @@ def _sample(table: Table, episodes: np.ndarray, count: int, rng: np.random.Gener
 
 def complain(after: Mapping[str, float | None], before: Mapping[str, float | None]) -> None:
     """Raise TrainingError where the latents died: no spread, no rank, or a probe no better than guessing the mean."""
-    if float(after["spread"] or 0.0) < LEAST_SPREAD:
+    # NaN compares false with everything, so each line asks whether all is well.
+    if not float(after["spread"] or 0.0) >= LEAST_SPREAD:
         raise TrainingError(
             f"expected a latent spread of at least {LEAST_SPREAD}, got {after['spread']:.4f}: collapsed; train longer"
         )
-    if float(after["effective_rank"] or 0.0) < LEAST_RANK:
+    if not float(after["effective_rank"] or 0.0) >= LEAST_RANK:
         rank = f"{after['effective_rank']:.2f}"
         raise TrainingError(
             f"expected an effective rank of at least {LEAST_RANK}, got {rank}: it collapsed; train longer"
         )
     error, mean = after["probe_proprio"], after["mean_proprio"]
-    if error is not None and mean is not None and error > MOST_ERROR * mean:
+    if error is not None and mean is not None and not error <= MOST_ERROR * mean:
         most = f"{MOST_ERROR * mean:.4f}, {MOST_ERROR} of the mean's"
         raise TrainingError(
             f"expected a probe's error of at most {most}, got {error:.4f}: the latent says nothing; train longer"

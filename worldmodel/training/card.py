@@ -6,16 +6,29 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+COMPACT = (
+    "A world model for planning: a frozen encoder, a projector and latent dynamics, trained on the rollouts below "
+    "without",
+    "Errors on held-out episodes [m] (`object_*` is read by a probe that is trained for measurement only):",
+)
+TOKENS = (
+    "A world model for planning: a frozen encoder and a transformer on its tokens, trained on the rollouts below "
+    "without",
+    "Errors on held-out episodes, of tokens [mean absolute] and poses [m] (`*_still_*`: of saying that nothing moves):",
+)
+
 
 def model_card(report: Mapping[str, Any]) -> str:
     """Markdown: what it is, what it was trained on, how, and what it measured on held-out episodes."""
     rows = "\n".join(
         f"| {key} | {value:.4f} |" for key, value in report["validation"].items() if isinstance(value, float)
     )
-    settings = json.dumps({key: report[key] for key in ("settings", "tracking", "predictor", "objective")}, indent=2)
+    known = ("settings", "tracking", "predictor", "objective")
+    settings = json.dumps({key: report[key] for key in known if key in report}, indent=2)
+    form, errors = COMPACT if "tracking" in report else TOKENS
     return f"""# {report["model"]["name"]}
 
-A world model for planning: a frozen encoder, a projector and latent dynamics, trained on the rollouts below without
+{form}
 labels of objects. The licence of the encoder's weights holds for this copy of them, too.
 
 | fact | value |
@@ -25,7 +38,7 @@ labels of objects. The licence of the encoder's weights holds for this copy of t
 | encoder sha256 | `{report["encoder_sha256"]}` |
 | machine | {json.dumps(report["machine"])} |
 
-Errors on held-out episodes [m] (`object_*` is read by a probe that is trained for measurement only):
+{errors}
 
 | quantity | value |
 |---|---|

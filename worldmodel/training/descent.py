@@ -18,17 +18,24 @@ def descend(
 ) -> float:
     """Clip the gradient, follow it, and return the loss; both are means over all processes.
 
-    Raises TrainingError for a loss that is not finite.
+    Raises TrainingError, and takes no step, for a loss or a gradient that is not finite.
     """
-    value = float(averaged(loss.detach()))
-    if not math.isfinite(value):
-        raise TrainingError(f"expected a finite loss, got {value} at step {step}: lower learning_rate")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     average_gradients(parameters)
-    torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    value = finite(averaged(loss.detach()), norm, step)
     optimizer.step()
     return value
+
+
+def finite(loss: Tensor, norm: Tensor, step: int) -> float:
+    """The loss; norm: of its gradient. The only wait for the device in a step. Raises TrainingError unless finite."""
+    value, size = torch.stack([loss.detach().float(), norm.float()]).tolist()
+    for name, found in (("loss", value), ("norm of the gradient", size)):
+        if not math.isfinite(found):
+            raise TrainingError(f"expected a finite {name}, got {found} at step {step}: lower learning_rate")
+    return float(value)
 
 
 class Average:

@@ -63,10 +63,16 @@ def first_alone() -> Iterator[None]:
         dist.barrier()
 
 
+def require_shares(*batches: int) -> None:
+    """Raise ConfigError unless batches of these sizes can be shared by the processes."""
+    for count in batches:
+        if count % size():
+            raise ConfigError(f"expected batches of {count} to fit {size()} processes: choose another number of them")
+
+
 def share(batch: NDArray[Any]) -> NDArray[Any]:
     """This process's part [B / size,...] of a batch [B,...] that all have drawn alike. Raises ConfigError."""
-    if len(batch) % size():
-        raise ConfigError(f"expected batches of {len(batch)} to fit {size()} processes: choose another number of them")
+    require_shares(len(batch))
     return batch[rank() :: size()]
 
 

@@ -5,7 +5,6 @@ Legend: N rows of the table, M encoder tokens, F their width, Q place dim, B row
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from worldmodel.data.table import Table
-from worldmodel.errors import TrainingError
 from worldmodel.projector import PoseReader
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
+from worldmodel.training.descent import finite
 from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
 
 Array = NDArray[Any]
@@ -50,18 +49,18 @@ def fit_part(
     report: Callable[[dict[str, float]], None],
     first: int = 0,
 ) -> torch.optim.Optimizer:
-    """One fit, from a fresh optimiser. stage: tells the random numbers of a run's fits apart. first: step reported."""
+    """One fit, from a fresh optimiser. stage: tells the random numbers of a run's fits apart. first: step reported.
+
+    Raises TrainingError for a loss or a gradient that is not finite.
+    """
     optimizer = torch.optim.AdamW(part.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=1e-3)
     bar = tqdm(total=settings.steps, unit="step", desc=name, mininterval=1.0)
     for step in range(settings.steps):
         loss = draw(step_rng(settings.seed + 1000 * (stage + 1), step))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"expected a finite loss, got {value} at step {step}: lower learning_rate")
         set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(part.parameters(), 5.0)
+        value = finite(loss, torch.nn.utils.clip_grad_norm_(part.parameters(), 5.0), step)
         optimizer.step()
         bar.update()
         if step % 50 == 0:

@@ -8,6 +8,7 @@ from typing import Any
 
 from worldmodel.errors import ConfigError
 from worldmodel.pretrain.fit import Metrics
+from worldmodel.storage import written
 from worldmodel.training.distributed import rank
 
 Report = Callable[[dict[str, float]], None]
@@ -32,12 +33,15 @@ def recorder(folder: Path, stage: str, first_step: int, tensorboard: bool) -> Re
         return lines
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Any = SummaryWriter(str(folder / "tensorboard" / stage), purge_step=first_step)
+    place = folder / "tensorboard" / stage
+    with written(place):
+        writer: Any = SummaryWriter(str(place), purge_step=first_step)
 
     def report(values: dict[str, float]) -> None:
         lines(values)
-        for name, value in values.items():
-            writer.add_scalar(name, value, int(values["step"]))
-        writer.flush()
+        with written(place):
+            for name, value in values.items():
+                writer.add_scalar(name, value, int(values["step"]))
+            writer.flush()
 
     return report

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import platform
@@ -14,31 +13,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from worldmodel.bundle import save
-from worldmodel.data.cache import encode_rows, load_features
 from worldmodel.data.load import Loaded, cache_of, load_table
 from worldmodel.data.table import Table, action_range
 from worldmodel.encoders import FrozenEncoder, load_encoder
-from worldmodel.errors import DataError, TrainingError
+from worldmodel.errors import ConfigError, DataError, TrainingError
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.storage import atomic_file, write_json
+from worldmodel.tokens import TokenConfig, TokenModel
 from worldmodel.training.assumptions import doubts
 from worldmodel.training.card import model_card
 from worldmodel.training.device import choose_device
-from worldmodel.training.distributed import first_alone, joined, rank, size
+from worldmodel.training.distributed import first_alone, joined, rank, require_shares, size
+from worldmodel.training.features import cached_features
 from worldmodel.training.fit import TrainSettings
 from worldmodel.training.folder import CHECKPOINTS, resume_folder
 from worldmodel.training.frames import TrackSettings
 from worldmodel.training.losses import Weights
-from worldmodel.training.stages import REFINE_WINDOW, Stages, run_stages
-from worldmodel.training.tracking import SPAN
+from worldmodel.training.stages import Stages, run_stages
+from worldmodel.training.tokens import TokenLoss, TokenStages, run_token_stages, validate_tokens
 from worldmodel.training.validate import validate
+from worldmodel.units import ActionUnits
 
 REPORT = "report.json"
 SPLIT = "split.json"
-STATISTICS_ROWS = 3000
+VALIDATED = 8  # decisions that `validate` predicts at once
 
 
 def train(
@@ -47,7 +47,7 @@ def train(
     encoder: str,
     out: str,
     predictor: Mapping[str, Any],
-    objective: Mapping[str, float],
+    objective: Mapping[str, Any],
     planning: Mapping[str, Any],
     window: int,
     steps: int,
@@ -69,33 +69,33 @@ def train(
 ) -> dict[str, Any]:
     """Train projector, dynamics and read-outs on cached features of a frozen encoder; write the bundle to `out`/model.
 
-    predictor: sizes (fields of ModelConfig). objective: weights of the losses. planning: the agent's defaults, shipped
-    with the model. camera, frame_skip, skip_bad_episodes: see `load_table`. ema: decay of the average of the weights
-    that the model takes in the end; 0 takes the last ones. pose_steps: of the fits of where the robot is and how it
-    moves; None: as track_steps. drive: measures how well the finished bundle plans, for the report and the card.
-    The same call again resumes. Under torchrun every process takes its share of each batch. Returns the report that is
-    written as report.json. Raises DataError, EncoderError, ConfigError or TrainingError.
+    predictor: sizes (fields of ModelConfig, or of TokenConfig). objective: of the losses (Weights, or TokenLoss).
+    planning: the agent's defaults, shipped with the model. camera, frame_skip, skip_bad_episodes: see `load_table`.
+    ema: decay of the average of the weights that the model takes in the end; 0: the last ones. pose_steps: of the fits
+    of where the robot is and how it moves; None: as track_steps. drive: measures how well the finished bundle plans,
+    for the report and the card. The same call again resumes. Under torchrun every process takes its share of each
+    batch. Returns what report.json says. Raises DataError, EncoderError, ConfigError or TrainingError.
     """
     settings = TrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, window=window)
     tracking = TrackSettings(steps=track_steps, rounds=track_rounds, learning_rate=learning_rate, seed=seed)
-    stages = Stages(settings, tracking, refine_steps, Weights(**objective), ema, pose_steps, tensorboard)
+    stages = _stages(predictor, objective, settings, tracking, refine_steps, ema, pose_steps, tensorboard)
     folder = Path(out)
     with joined(choose_device(device)) as chosen:
+        require_shares(*stages.batches)
         with first_alone():
             frozen = load_encoder(encoder)
-            fingerprint = parameters_sha256(frozen)
-            loaded = load_table(list(data), camera=camera, frame_skip=frame_skip, skip_bad_episodes=skip_bad_episodes)
-            _require_windows(loaded.table, window, data)
-            sizes = {**predictor, "place_dim": min(predictor["place_dim"], loaded.table.proprio.shape[1])}
+            fingerprint = frozen.sha256()
+            loaded = _loaded(frozen, stages.least_frames, predictor, data, camera, frame_skip, skip_bad_episodes)
+            sizes = stages.sizes(predictor, loaded.table)
             identity = stages.identity(sizes, fingerprint, loaded.sha256)
             report = resume_folder(folder, identity, REPORT)
             if report is None:
                 loaded.store_split(folder / SPLIT)
-                model = _new_model(frozen, loaded, {**sizes, "planning": dict(planning)}, frame_skip, name, seed)
+                model = _new_model(stages, frozen, loaded, {**sizes, "planning": dict(planning)}, frame_skip, name)
                 table = _normalised(loaded.table, model.config)
                 features = cached_features(model, table, cache_of(data), fingerprint, loaded.sha256, chosen)
         if report is None:
-            run_stages(model, table, features, stages, folder, chosen)
+            _run(model, table, features, stages, folder, chosen)
             _require_frozen(frozen, fingerprint)
             selected = {"camera": camera, "frame_skip": frame_skip, "data": loaded.about(), "machine": machine(chosen)}
             with first_alone():
@@ -103,14 +103,40 @@ def train(
         return report if drive is None else _driven(report, folder, drive)
 
 
+def _stages(
+    predictor: Mapping[str, Any],
+    objective: Mapping[str, Any],
+    settings: TrainSettings,
+    tracking: TrackSettings,
+    refine_steps: int,
+    ema: float,
+    pose_steps: int | None,
+    tensorboard: bool,
+) -> Stages | TokenStages:
+    """The stages of the form that the predictor's settings describe; only the transformer has a layout."""
+    tokens = "layout" in predictor
+    known = {field.name for field in dataclasses.fields(TokenLoss if tokens else Weights)}
+    if not known >= set(objective):
+        wrong, mend = ", ".join(sorted(set(objective) - known)), "tokens" if tokens else "standard"
+        raise ConfigError(f"expected an objective for this predictor, got one with {wrong}: give objective={mend}")
+    if tokens:
+        return TokenStages(settings, tracking, TokenLoss(**objective), ema, pose_steps, tensorboard)
+    return Stages(settings, tracking, refine_steps, Weights(**objective), ema, pose_steps, tensorboard)
+
+
 def _require_frozen(frozen: FrozenEncoder, fingerprint: str) -> None:
-    if parameters_sha256(frozen) != fingerprint:
+    if frozen.sha256() != fingerprint:
         raise TrainingError("expected a frozen encoder, got one whose weights changed in training: report this")
 
 
 def _new_model(
-    frozen: FrozenEncoder, loaded: Loaded, sizes: Mapping[str, Any], frame_skip: int, name: str, seed: int
-) -> WorldModel:
+    stages: Stages | TokenStages,
+    frozen: FrozenEncoder,
+    loaded: Loaded,
+    sizes: Mapping[str, Any],
+    frame_skip: int,
+    name: str,
+) -> WorldModel | TokenModel:
     """A model with the dimensions of the data; says what in the data is not as training takes it for granted."""
     table = loaded.table
     known = np.isin(table.episode, table.split()[0])
@@ -118,21 +144,47 @@ def _new_model(
         "action_range": action_range(table.actions[known], frame_skip),
         "frame_skip": frame_skip,
     }
-    config = ModelConfig(table.actions.shape[1], table.proprio.shape[1], **units, **sizes)
-    for note in doubts(table, loaded.proprio_names, config.place_dim, linear=config.motion_hidden == 0):
+    settings = {"action_dim": table.actions.shape[1], "proprio_dim": table.proprio.shape[1], **units, **sizes}
+    config: ModelConfig | TokenConfig
+    if isinstance(stages, TokenStages):
+        config = TokenConfig(**settings)
+        place_dim, linear = 0, config.kinematics == "fitted"
+    else:
+        config = ModelConfig(**settings)
+        place_dim, linear = config.place_dim, config.motion_hidden == 0
+    for note in doubts(table, loaded.proprio_names, place_dim, linear=linear):
         print(note)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return WorldModel(frozen, config, name=name)
+        torch.manual_seed(stages.joint.seed)
+        if isinstance(config, ModelConfig):
+            return WorldModel(frozen, config, name=name)
+        model = TokenModel(frozen, config, name=name)
+        model.agent()  # refuses a planning that it cannot do before anything is trained
+        return model
 
 
-def _normalised(table: Table, config: ModelConfig) -> Table:
+def _run(
+    model: WorldModel | TokenModel,
+    table: Table,
+    features: np.ndarray[Any, Any],
+    stages: Stages | TokenStages,
+    folder: Path,
+    device: torch.device,
+) -> None:
+    """Train a model of either form in place."""
+    if isinstance(model, TokenModel) and isinstance(stages, TokenStages):
+        run_token_stages(model, table, features, stages, folder, device)
+    elif isinstance(model, WorldModel) and isinstance(stages, Stages):
+        run_stages(model, table, features, stages, folder, device)
+
+
+def _normalised(table: Table, config: ActionUnits) -> Table:
     """The same with actions in the units of the model."""
     return dataclasses.replace(table, actions=config.normalise(torch.from_numpy(table.actions)).numpy())
 
 
 def _finish(
-    model: WorldModel,
+    model: WorldModel | TokenModel,
     table: Table,
     features: np.ndarray[Any, Any],
     about: Mapping[str, Any],
@@ -141,7 +193,12 @@ def _finish(
 ) -> dict[str, Any]:
     """Write the bundle, then the report that says that the run is complete; of several processes the first one does."""
     if rank() == 0:
-        report = {**about, "validation": validate(model, table, features)}
+        found: Mapping[str, float | None]
+        if isinstance(model, TokenModel):
+            found = validate_tokens(model, table, features, VALIDATED)
+        else:
+            found = validate(model, table, features, VALIDATED)
+        report = {**about, "validation": found}
         print(json.dumps(report["validation"], indent=2))
         names = [Path(path).name for path in data]
         report["model"] = {"name": model.name, "data": names}
@@ -163,43 +220,35 @@ def _driven(report: dict[str, Any], folder: Path, drive: Callable[[Path], Mappin
     return report
 
 
-def _require_windows(table: Table, window: int, data: Sequence[str]) -> None:
-    """Some training episode is long enough for each of the stages; those that are not are counted and left unused."""
-    training = table.split()[0]
-    least = max(window, SPAN, REFINE_WINDOW) + 1
-    lengths = np.bincount(table.episode)[training]
-    if (lengths < least).all():
-        got = f"at most {lengths.max()} in {', '.join(data)}"
-        mend = "record longer ones, or lower frame_skip or window"
-        raise DataError(f"expected training episodes of at least {least} frames, got {got}: {mend}")
-    if (lengths < least).any():
-        print(f"{(lengths < least).sum()} of {len(lengths)} training episodes have fewer than {least} frames")
+def _loaded(
+    frozen: FrozenEncoder,
+    least: int,
+    predictor: Mapping[str, Any],
+    data: Sequence[str],
+    camera: str | None,
+    frame_skip: int,
+    skip: bool,
+) -> Loaded:
+    """The data, pictures no larger than the encoder sees them. Raises DataError where there is too little of it."""
+    loaded = load_table(data, camera=camera, frame_skip=frame_skip, skip_bad_episodes=skip, side=frozen.image_size)
+    measured = min(VALIDATED, predictor.get("context", VALIDATED)) + 1
+    _require_windows(loaded.table, (least, measured), data)
+    return loaded
 
 
-def cached_features(
-    model: WorldModel, table: Table, folder: Path, encoder_sha256: str, data_sha256: str, device: torch.device
-) -> np.ndarray[Any, Any]:
-    """Normalised features of all rows, a memory map in `folder`; fits the model's feature norm on a sample of rows."""
-    encoder = model.encoder
-    # Below about fifty tokens, and on a CPU in general at this size, plain softmax attention beats the fused kernel.
-    encoder.model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
-    encoder.to(device)
-    rows = np.sort(np.random.default_rng(0).choice(len(table), min(STATISTICS_ROWS, len(table)), replace=False))
-    model.norm.fit(encode_rows(encoder, table.frames[rows], device))
-    made_from = f"{encoder_sha256} {encoder.image_size} {encoder.pool} {data_sha256}"
-    name = hashlib.sha256(made_from.encode()).hexdigest()
-    features = load_features(encoder, table, name, folder, model.norm, device)
-    encoder.to("cpu")
-    return features
+def _require_windows(table: Table, leasts: tuple[int, int], data: Sequence[str]) -> None:
+    """Some episode to train on, and one held out, is long enough; those that are not are counted and left unused.
 
-
-def parameters_sha256(module: nn.Module) -> str:
-    """Hex digest over the names and bytes of all parameters."""
-    digest = hashlib.sha256()
-    for key, value in module.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    leasts: frames, for each of the training stages, and to be measured.
+    """
+    for kind, episodes, least in zip(("training", "validation"), table.split(), leasts, strict=True):
+        lengths = np.bincount(table.episode)[episodes]
+        if (lengths < least).all():
+            got = f"at most {lengths.max()} in {', '.join(data)}"
+            mend = "record longer ones, or lower frame_skip or window"
+            raise DataError(f"expected {kind} episodes of at least {least} frames, got {got}: {mend}")
+        if (lengths < least).any():
+            print(f"{(lengths < least).sum()} of {len(lengths)} {kind} episodes have fewer than {least} frames")
 
 
 def machine(device: torch.device) -> dict[str, Any]:

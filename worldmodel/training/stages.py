@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from worldmodel.data.table import Table
 from worldmodel.model import WorldModel
 from worldmodel.training.distributed import from_first, rank
 from worldmodel.training.fit import TrainSettings, fit, fit_statistics
-from worldmodel.training.folder import CHECKPOINTS
+from worldmodel.training.folder import CHECKPOINTS, checkpoints_at
 from worldmodel.training.frames import TrackSettings, fit_pose
 from worldmodel.training.losses import Weights
 from worldmodel.training.metrics import Report, recorder, require_tensorboard
 from worldmodel.training.motion import fit_motion
 from worldmodel.training.refine import refine
-from worldmodel.training.tracking import fit_tracker
+from worldmodel.training.tracking import SPAN, fit_tracker
 from worldmodel.training.validate import latents
 
 REFINE_BATCH, REFINE_WINDOW = 256, 8
@@ -49,6 +50,20 @@ class Stages:
         if self.tensorboard:
             require_tensorboard()
 
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The sizes of all batches that several processes share."""
+        return self.joint.batch_size, REFINE_BATCH
+
+    @property
+    def least_frames(self) -> int:
+        """Of a training episode, for each of the stages."""
+        return max(self.joint.window, SPAN, REFINE_WINDOW) + 1
+
+    def sizes(self, predictor: Mapping[str, Any], table: Table) -> dict[str, Any]:
+        """The predictor's settings for this data."""
+        return {**predictor, "place_dim": min(predictor["place_dim"], table.proprio.shape[1])}
+
     def identity(self, sizes: Mapping[str, Any], encoder_sha256: str, data_sha256: str) -> dict[str, Any]:
         """What makes a run another run."""
         further: dict[str, Any] = {"ema": self.ema} if self.ema else {}
@@ -71,6 +86,12 @@ class Stages:
         return dataclasses.replace(self.tracking, steps=self.pose_steps)
 
 
+def begin_stage(folder: Path, name: str, steps: int = 1, *, tensorboard: bool) -> tuple[Path, Report]:
+    """The folder of a stage's checkpoints, and where its numbers go; steps: of the optimiser per checkpoint."""
+    place = folder / CHECKPOINTS / name
+    return place, recorder(folder, name, checkpoints_at(place) * steps, tensorboard)
+
+
 def run_stages(
     model: WorldModel, table: Table, features: NDArray[Any], stages: Stages, folder: Path, device: torch.device
 ) -> None:
@@ -79,14 +100,7 @@ def run_stages(
     table: with actions in the model's units. features: normalised, [N,M,F].
     """
     joint, tracking = stages.joint, stages.tracking
-
-    def begin(name: str, steps: int = 1) -> tuple[Path, Report]:
-        """The folder of a stage's checkpoints, and where its numbers go; steps: of the optimiser per checkpoint."""
-        place = folder / CHECKPOINTS / name
-        place.mkdir(parents=True, exist_ok=True)
-        done = max((int(path.name[5:]) for path in place.glob("step-????????")), default=0)
-        return place, recorder(folder, name, done * steps, stages.tensorboard)
-
+    begin = partial(begin_stage, folder, tensorboard=stages.tensorboard)
     fit_statistics(model, table, table.split()[0])
     if model.config.motion_hidden:
         if rank() == 0:
