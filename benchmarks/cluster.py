@@ -16,11 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.drive import drive
-from benchmarks.run import append_line, complete_batches
-from benchmarks.summary import read_lines
+from benchmarks.run import BEGUN, append_line, complete_batches, require_protocol
+from benchmarks.summary import protocol_card, read_lines
 from worldmodel.bundle import fingerprint
 from worldmodel.errors import ConfigError, WorldModelError
-from worldmodel.storage import atomic_file
+from worldmodel.storage import atomic_file, write_json
 
 FILMS = "videos"
 Batch = tuple[list[dict[str, Any]], dict[str, bytes]]
@@ -38,6 +38,7 @@ def drive_on_ray(rows: Sequence[tuple[Mapping[str, Any], Path]]) -> None:
     task = ray.remote(drive_batch)
     pending = []
     for settings, folder in rows:
+        require_protocol(folder)
         first, parallel, episodes = settings["seed"], settings["parallel"], settings["episodes"]
         options = task.options(num_cpus=settings["threads"] or 1)
         for start in range(complete_batches(folder / "episodes.jsonl", episodes, parallel), episodes, parallel):
@@ -79,6 +80,7 @@ def drive_batch(settings: Mapping[str, Any], sha256: str | None) -> Batch:
 
 def _keep(folder: Path, lines: Sequence[Mapping[str, Any]], films: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / BEGUN, protocol_card())
     for name, data in films.items():
         (folder / FILMS).mkdir(exist_ok=True)
         with atomic_file(folder / FILMS / name) as temporary:

@@ -1,7 +1,7 @@
 """What a model knows, measured on held-out windows of logged episodes, before any arm moves.
 
 Legend: worldmodel/types.py. W windows of H decisions, n frames for probes, Q privileged dim, G goals. Everything that
-is returned is in [cm] unless it says otherwise; that takes proprioception in [m].
+is returned is in [cm] unless it says otherwise, or in the units of the data where a Sample says that it is not in [m].
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Sample:
     actions: in the model's units. moved: bool [W], the object, as the simulator or else as the model's own tracker sees
     it, went further than MOVED.
     probe_*: latents [n,N,D], proprio [n,P] and truth [n,Q] of single frames of training episodes. truth is None where
-    the data has none.
+    the data has none. metres: whether proprio is in [m], as far as the data says what it is.
     """
 
     z: Tensor
@@ -48,10 +48,16 @@ class Sample:
     probe_z: Tensor
     probe_proprio: Tensor
     probe_truth: Tensor | None
+    metres: bool = True
 
     @property
     def horizon(self) -> int:
         return self.actions.shape[1]
+
+    @property
+    def unit(self) -> float:
+        """What a length is multiplied with: to [cm], or by 1 where it is in the units of the data."""
+        return CM if self.metres else 1.0
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,17 @@ class Forecast:
 
 
 @torch.no_grad()
-def sample(model: WorldModel, table: Table, *, windows: int, horizon: int, seed: int, held_out: float = 0.05) -> Sample:
-    """Draw and encode; `held_out`: share of the episodes.
+def sample(
+    model: WorldModel,
+    table: Table,
+    *,
+    split: tuple[Array, Array],
+    windows: int,
+    horizon: int,
+    seed: int,
+    metres: bool = True,
+) -> Sample:
+    """Draw and encode; split: episodes that were trained on, and those held out, which are measured.
 
     Raises DataError where the data does not fit the model, or no episode is long enough.
     """
@@ -73,9 +88,9 @@ def sample(model: WorldModel, table: Table, *, windows: int, horizon: int, seed:
     if sizes != (model.config.action_dim, model.config.proprio_dim):
         raise DataError(
             f"expected actions of {model.config.action_dim} and proprioception of {model.config.proprio_dim} numbers "
-            f"as the model has, got {sizes[0]} and {sizes[1]}: name the data it was trained on"
+            f"as the model has, got {sizes[0]} and {sizes[1]}: name data of the same robot, and leave frame_skip= away"
         )
-    rng, (train, others) = np.random.default_rng(seed), table.split(held_out)
+    rng, (train, others) = np.random.default_rng(seed), split
     starts = table.window_starts(horizon + 1, others)
     if len(starts) < FEWEST:
         raise DataError(
@@ -100,6 +115,7 @@ def sample(model: WorldModel, table: Table, *, windows: int, horizon: int, seed:
         _latents(model, table, single),
         torch.from_numpy(table.proprio[single]),
         torch.from_numpy(table.privileged[single]) if whole else None,
+        metres,
     )
 
 
@@ -127,7 +143,7 @@ def k_step_errors(model: WorldModel, s: Sample) -> dict[str, dict[str, list[floa
     tracker sees it. Over the windows in which it moved; left out where they are fewer than FEWEST.
     """
     made = forecast(model, s, s.actions)
-    found = {"hand": _against(made.hand, s.proprio)}
+    found = {"hand": _against(made.hand, s.proprio, s.unit)}
     if int(s.moved.sum()) >= FEWEST:
         predicted, true = made.thing[s.moved], model.locate(model.place(s.z[s.moved]))
         if s.truth is not None and s.probe_truth is not None:
@@ -135,14 +151,14 @@ def k_step_errors(model: WorldModel, s: Sample) -> dict[str, dict[str, list[floa
             with torch.no_grad():
                 predicted = probe(made.places[s.moved].flatten(0, 1)).unflatten(0, (-1, s.horizon))
             true = s.truth[s.moved]
-        found["object"] = _against(predicted, true)
+        found["object"] = _against(predicted, true, s.unit)
     return found
 
 
-def _against(predicted: Tensor, true: Tensor) -> dict[str, list[float]]:
+def _against(predicted: Tensor, true: Tensor, unit: float) -> dict[str, list[float]]:
     """Errors per step of predictions [W,H,P] of true[:, 1:], and of true[:, :1] in their place."""
-    error = (predicted - true[:, 1:]).norm(dim=-1).mean(dim=0) * CM
-    still = (true[:, :1] - true[:, 1:]).norm(dim=-1).mean(dim=0) * CM
+    error = (predicted - true[:, 1:]).norm(dim=-1).mean(dim=0) * unit
+    still = (true[:, :1] - true[:, 1:]).norm(dim=-1).mean(dim=0) * unit
     return {"model": error.tolist(), "still": still.tolist()}
 
 
@@ -151,16 +167,16 @@ def action_sensitivity(model: WorldModel, s: Sample) -> dict[str, dict[str, floa
     and how far it then is from what was seen, with the window's own actions and with the others'.
     """
     own, others = forecast(model, s, s.actions), forecast(model, s, s.actions.roll(1, dims=0))
-    found = {"hand": _swapped(own.hand, others.hand, s.proprio[:, -1])}
+    found = {"hand": _swapped(own.hand, others.hand, s.proprio[:, -1], s.unit)}
     if int(s.moved.sum()) >= FEWEST:
         seen = model.locate(model.place(s.z[s.moved, -1]))
-        found["object"] = _swapped(own.thing[s.moved], others.thing[s.moved], seen)
+        found["object"] = _swapped(own.thing[s.moved], others.thing[s.moved], seen, s.unit)
     return found
 
 
-def _swapped(own: Tensor, others: Tensor, seen: Tensor) -> dict[str, float]:
+def _swapped(own: Tensor, others: Tensor, seen: Tensor, unit: float) -> dict[str, float]:
     pairs = {"change": (own[:, -1], others[:, -1]), "own": (own[:, -1], seen), "others": (others[:, -1], seen)}
-    return {name: float((a - b).norm(dim=-1).mean()) * CM for name, (a, b) in pairs.items()}
+    return {name: float((a - b).norm(dim=-1).mean()) * unit for name, (a, b) in pairs.items()}
 
 
 @torch.no_grad()
@@ -211,7 +227,7 @@ def energy_landscape(model: WorldModel, s: Sample, windows: int = 64) -> Tensor:
     energy = (poses[:, :, -1] - model.decode_proprio(goal)[:, None]).norm(dim=-1)
     away = (model.locate(path.mean(dim=0)[:, :, -1]) - model.locate(model.place(goal))[:, None]).norm(dim=-1)
     energy = energy + away * s.moved[few, None]
-    curves: Tensor = energy.mean(dim=0).view(axes, -1) * CM
+    curves: Tensor = energy.mean(dim=0).view(axes, -1) * s.unit
     return curves
 
 
@@ -229,7 +245,7 @@ def probe_errors(s: Sample) -> dict[str, dict[str, float]]:
                 "mlp": mlp(s.z[:, 0]),
                 "mean": known.mean(dim=0),
             }
-        found[name] = {kind: float((guess - wanted).norm(dim=-1).mean()) * CM for kind, guess in guesses.items()}
+        found[name] = {kind: float((guess - wanted).norm(dim=-1).mean()) * s.unit for kind, guess in guesses.items()}
     return found
 
 

@@ -74,8 +74,8 @@ def page(findings: Sequence[Finding], facts: Mapping[str, str]) -> str:
 <body>
 <main>
 <h1>What this model knows</h1>
-<p class="lead">{lead} Measured on episodes that are held out of training, before any arm moves.
-Centimetres hold where the proprioception is in metres.</p>
+<p class="lead">{lead} Measured before any arm moves, on {escape(facts["episodes"])}.
+Distances are {escape(facts["distances"])}.</p>
 {sections}
 <footer><dl>{listing}</dl></footer>
 </main>

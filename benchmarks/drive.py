@@ -24,13 +24,14 @@ from benchmarks.agents import (
 from benchmarks.episode import MakeEnv
 from benchmarks.logged_goals import make_task
 from benchmarks.run import AgentFactory, Subject, run
-from worldmodel.agent import PLANNERS
 from worldmodel.baselines.bundle import KINDS, load_baseline
 from worldmodel.baselines.dreamer_policy import DreamerBaseline
 from worldmodel.baselines.pixels import PixelPredictor
 from worldmodel.baselines.strip import STRIP
 from worldmodel.errors import ConfigError
 from worldmodel.guardrails import Guardrails
+from worldmodel.search import PLANNERS
+from worldmodel.training.device import choose_device
 from worldmodel.types import Agent
 
 AGENTS = ("planning", "oracle", "random", "hold", *KINDS)
@@ -58,6 +59,7 @@ def drive(
     goal_after: int | None = None,
     parallel: int = 1,
     threads: int | None = None,
+    device: str = "auto",
     config: str | None = None,
     resume: bool = False,
 ) -> dict[str, Any]:
@@ -70,7 +72,8 @@ def drive(
     model: a shipped model by name, or a folder. baseline: the folder of one, for the agents of its kind.
     shift: how the scene is to look, one of envs.visuals.SHIFTS; None: as in the training data. goal_after: goals so
     many decisions away, see benchmarks/logged_goals.py; None: the task's own.
-    threads: of torch, for the whole process.
+    threads: of torch, for the whole process. device: where the model of agent=planning is; "auto" takes the accelerator
+    where there is one. Everything else stays on the CPU.
     """
     _refuse(agent, baseline, goal)
     if goal_after is not None and (goal is not None or shift is not None or guardrails["keep_out"]):
@@ -79,9 +82,8 @@ def drive(
         torch.set_num_threads(threads)
     trained = model if baseline is None else baseline
     settings = {"planning": planning, "guardrails": guardrails, "oracle": oracle}
-    subject = _subject(
-        task, agent, planner, trained, video, variant={"shift": shift, "goal_after": goal_after}, **settings
-    )
+    variant, where = {"shift": shift, "goal_after": goal_after}, choose_device(device)
+    subject = _subject(task, agent, planner, trained, video, where, variant=variant, **settings)
     done = run(
         subject,
         episodes=episodes,
@@ -117,6 +119,7 @@ def _subject(
     planner: Mapping[str, Any],
     model: str | Path,
     video: bool,
+    device: torch.device,
     *,
     variant: Mapping[str, Any],
     planning: Mapping[str, Any],
@@ -136,7 +139,7 @@ def _subject(
     make_agent: AgentFactory = _random if agent == "random" else _hold
     if agent == "planning":
         settings |= {key: value for key, value in planning.items() if value is not None}
-        make_agent, card = _planning(model, str(name), settings, _guardrails(guardrails))
+        make_agent, card = _planning(model, str(name), settings, _guardrails(guardrails), device)
     elif agent == "oracle":
         settings |= {key: value for key, value in oracle.items() if key in settings}
         ahead = {key: oracle[key] for key in ("horizon", "initial_std", "rest")}
@@ -148,14 +151,15 @@ def _subject(
         make_agent, card = _baseline(agent, model, search, told)
         settings |= told
     recorded = {**settings, "guardrails": dict(guardrails)}
-    return Subject(env_id, str(task["name"]), make_env, agent, make_agent, name, card, recorded, variant)
+    where = str(device) if agent == "planning" else "cpu"
+    return Subject(env_id, str(task["name"]), make_env, agent, make_agent, name, card, recorded, variant, where)
 
 
 def _guardrails(settings: Mapping[str, Any]) -> Guardrails | None:
     """What the settings forbid, or None where that is nothing."""
     limits = {key: value for key, value in settings.items() if key not in ("name", "keep_out")}
-    forbidden = ("boxes", "spheres", "workspace", "speed", "action_rate")
-    if not settings["keep_out"] and not any(limits[key] for key in forbidden):
+    nothing: dict[str, Any] = {"boxes": [], "spheres": [], "workspace": None, "speed": None, "action_rate": None}
+    if not settings["keep_out"] and limits.items() >= nothing.items():
         return None
     return Guardrails(**limits)
 
@@ -167,16 +171,24 @@ def _planner(name: str) -> Any:
 
 
 def _planning(
-    model: str | Path, planner: str, settings: Mapping[str, Any], guardrails: Guardrails | None
+    model: str | Path, planner: str, settings: Mapping[str, Any], guardrails: Guardrails | None, device: torch.device
 ) -> tuple[AgentFactory, Mapping[str, Any]]:
     """The shipped or given model, loaded before anything else is made."""
-    loaded = worldmodel.load(model)
+    loaded = worldmodel.load(model).to(device)
+    sizes = loaded.config.action_dim // loaded.config.frame_skip, loaded.config.proprio_dim
 
     def make(env: gymnasium.Env[Any, Any]) -> Agent:
+        space: Any = env.observation_space
+        task = _action_dim(env), int(space["proprio"].shape[0])
+        if sizes != task:
+            raise ConfigError(
+                f"expected a model of the task's {task[0]} action and {task[1]} proprioception numbers, got {sizes[0]} "
+                f"and {sizes[1]} in {loaded.name}: name a model that was trained on this task with model="
+            )
         return loaded.agent(planner=planner, guardrails=guardrails, **settings)
 
-    sizes = [weight.numel() for name, weight in loaded.named_parameters() if not name.startswith("encoder.")]
-    return make, {"name": loaded.name, "sha256": loaded.sha256, "parameters": sum(sizes)}
+    counts = [weight.numel() for name, weight in loaded.named_parameters() if not name.startswith("encoder.")]
+    return make, {"name": loaded.name, "sha256": loaded.sha256, "parameters": sum(counts)}
 
 
 def _baseline(

@@ -2,7 +2,7 @@
 
 All rows take turns within one run, so that a slow moment of the machine hits them alike. The floor is measured inside
 the search: right before or after the cost of some candidates, the model's rollout of the same candidates runs once
-more, alone; the time of that is the floor's and is taken off the planner's.
+more, alone; the time of that is the floor's and is taken off the planner's. The clock waits for an accelerator.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from benchmarks.latency_subjects import (
     Toy,
     act_solver,
     compact_subjects,
-    has_bf16,
     has_swm,
     transformer_subjects,
 )
 from benchmarks.latency_table import lines, targets
 from benchmarks.machine import machine, versions
-from worldmodel.candidates import Chunked
+from worldmodel.candidates import Chunked, multiplies_bf16
 from worldmodel.errors import ConfigError
 from worldmodel.model import WorldModel
 from worldmodel.storage import atomic_file, new_folder, write_json
+from worldmodel.training.device import choose_device
 
 PLANNERS = ("cem", "icem", "mppi")
 FOREIGN = "stable-worldmodel cem"
@@ -66,6 +66,7 @@ def latency(
     planners: Sequence[str] = PLANNERS,
     repeats: int = 5,
     threads: int | None = None,
+    device: str = "auto",
     num_samples: int = 300,
     num_elites: int = 30,
     num_iterations: int = 10,
@@ -79,15 +80,15 @@ def latency(
 ) -> dict[str, Any]:
     """Measure `repeats` decisions of every row and write table.md and latency.json to the new folder `out`.
 
-    model: a shipped model by name, or a folder. tokens, width, depth: of the transformer. memory: GiB that its
-    candidates may take. The other settings are those of the planners. An interruption keeps the rounds that are
-    complete. Raises ConfigError, OutputError, BundleError and PlanningError.
+    model: a shipped model by name, or a folder. device: of both models. tokens, width, depth: of the transformer.
+    memory: GiB that its candidates may take. The other settings are those of the planners. An interruption keeps the
+    rounds that are complete. Raises ConfigError, OutputError, BundleError and PlanningError.
     """
     _check(planners)
     if threads is not None:
         torch.set_num_threads(threads)
     search = Search(num_samples, num_elites, num_iterations, horizon)
-    loaded = worldmodel.load(model)
+    loaded = worldmodel.load(model).to(choose_device(device))
     if not isinstance(loaded, WorldModel):
         raise ConfigError(f"expected a model that train wrote, got {loaded.name!r} in another form: name model=jaco")
     rows = _rows(loaded, planners, search, Toy(tokens, width, depth, memory * 2**30), seed)
@@ -105,22 +106,23 @@ def latency(
         rounds = min(len(row.seconds) for row in rows)
         if rounds > 0:
             card = {"name": loaded.name, "sha256": loaded.sha256}
-            measured = {"suite": "latency", "model": card, "settings": settings, **_results(rows, rounds)}
+            found = _results(rows, rounds, loaded.device())
+            measured = {"suite": "latency", "model": card, "settings": settings, **found}
             _write(folder, measured)
     return measured
 
 
-def _results(rows: Sequence[Row], rounds: int) -> dict[str, Any]:
+def _results(rows: Sequence[Row], rounds: int, device: torch.device) -> dict[str, Any]:
     """What was measured in the first `rounds` rounds, and on what."""
     for row in rows:
         row.seconds, row.floor = row.seconds[:rounds], row.floor[:rounds]
     return {
         "rounds": rounds,
-        "machine": {**machine(), "bf16": has_bf16()},
+        "machine": {**machine(), "device": str(device), "bf16": multiplies_bf16(device)},
         "versions": versions(),
         "rows": [row.card() for row in rows],
         "targets": targets(rows),
-        "notes": _notes(),
+        "notes": _notes(device),
     }
 
 
@@ -134,19 +136,34 @@ def _check(planners: Sequence[str]) -> None:
 
 def _rows(model: WorldModel, planners: Sequence[str], search: Search, toy: Toy, seed: int) -> list[Row]:
     rows: list[Row] = []
-    for subject in (*compact_subjects(model, seed), *transformer_subjects(toy, search, seed)):
+    device, clock = model.device(), clock_of(model.device())
+    for subject in (*compact_subjects(model, seed), *transformer_subjects(toy, search, seed, device)):
         for planner in planners:
-            decide = _paired(subject, search.solver(planner, subject.action_dim))
+            decide = _paired(subject, search.solver(planner, subject.action_dim, device), clock)
             rows.append(Row(subject.model, planner, subject.mode, decide))
         if has_swm():
-            decide = _paired(subject, search.foreign_solver(subject.action_dim))
+            decide = _paired(subject, search.foreign_solver(subject.action_dim, device), clock)
             rows.append(Row(subject.model, FOREIGN, subject.mode, decide))
     for planner in planners:
-        rows.append(Row(model.name, planner, WHOLE, _whole(act_solver(model, planner, search, seed))))
+        rows.append(Row(model.name, planner, WHOLE, _whole(act_solver(model, planner, search, seed), clock)))
     return rows
 
 
-def _paired(subject: Subject, solve: Callable[[Callable[[Tensor], Tensor]], object]) -> Callable[[Row], None]:
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """A clock [s] that waits until an accelerator has done what it was given to do."""
+    if device.type == "cpu":
+        return time.perf_counter
+
+    def clock() -> float:
+        torch.accelerator.synchronize(device)
+        return time.perf_counter()
+
+    return clock
+
+
+def _paired(
+    subject: Subject, solve: Callable[[Callable[[Tensor], Tensor]], object], clock: Callable[[], float]
+) -> Callable[[Row], None]:
     """A decision whose every call of the cost is paired with the bare rollout of the same candidates."""
 
     def decide(row: Row) -> None:
@@ -157,15 +174,15 @@ def _paired(subject: Subject, solve: Callable[[Callable[[Tensor], Tensor]], obje
             nonlocal alone
             row.calls += 1
             found = cost(actions) if row.calls % 2 else None
-            started = time.perf_counter()
+            started = clock()
             bare(actions)
-            alone += time.perf_counter() - started
+            alone += clock() - started
             return cost(actions) if found is None else found
 
-        started = time.perf_counter()
+        started = clock()
         cost, bare = subject.prepare()
         solve(both)
-        row.seconds.append(time.perf_counter() - started - alone)
+        row.seconds.append(clock() - started - alone)
         row.floor.append(alone)
         if isinstance(cost, Chunked):
             row.chunking = {"size": cost.size, "halvings": cost.halvings, "calls": cost.calls}
@@ -173,11 +190,11 @@ def _paired(subject: Subject, solve: Callable[[Callable[[Tensor], Tensor]], obje
     return decide
 
 
-def _whole(act: Callable[[], object]) -> Callable[[Row], None]:
+def _whole(act: Callable[[], object], clock: Callable[[], float]) -> Callable[[Row], None]:
     def decide(row: Row) -> None:
-        started = time.perf_counter()
+        started = clock()
         act()
-        row.seconds.append(time.perf_counter() - started)
+        row.seconds.append(clock() - started)
 
     return decide
 
@@ -198,10 +215,10 @@ def _measure(rows: Sequence[Row], repeats: int, seed: int) -> None:
                     row.floor.clear()
 
 
-def _notes() -> list[str]:
+def _notes(device: torch.device) -> list[str]:
     notes = ["compact: one latent and no context, so there is nothing to cache and nothing to run again"]
-    if not has_bf16():
-        notes.append("no rows in bf16: this CPU does not multiply it in hardware")
+    if not multiplies_bf16(device):
+        notes.append(f"no rows in bf16: this {device.type.upper()} does not multiply it in hardware")
     if not has_swm():
         notes.append(f"no rows of {FOREIGN}: it is not installed (pip install -e .[interop])")
     return notes

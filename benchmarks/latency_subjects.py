@@ -17,7 +17,14 @@ from torch import Tensor
 
 import planners
 from planners import ActionBox, CostFn, Proposal
-from worldmodel.candidates import CandidateRollout, Chunked, Context, candidates_within, goal_cost
+from worldmodel.candidates import (
+    CandidateRollout,
+    Chunked,
+    Context,
+    candidates_within,
+    goal_cost,
+    multiplies_bf16,
+)
 from worldmodel.energy import Goal, GoalEnergy
 from worldmodel.model import WorldModel
 from worldmodel.transformer import TransformerPredictor
@@ -26,6 +33,7 @@ SWM = "stable_worldmodel.solver"
 ACTIONS, POSE = 3, 3  # sizes of the transformer's actions and proprioception, those of the shipped model
 STEP = 0.05  # how far an action moves the transformer's pose
 STD = 0.6  # of the search, in units of the action
+CPU = torch.device("cpu")
 
 
 Prepared = tuple[CostFn, Callable[[Tensor], object]]
@@ -41,16 +49,16 @@ class Search:
     num_iterations: int
     horizon: int
 
-    def solver(self, planner: str, action_dim: int) -> Callable[[CostFn], object]:
+    def solver(self, planner: str, action_dim: int, device: torch.device = CPU) -> Callable[[CostFn], object]:
         """One decision of one of our planners, from a cold start."""
         solve = getattr(planners, planner)
         settings = {"num_elites": self.num_elites, "num_iterations": self.num_iterations}
-        mean = torch.zeros(1, self.horizon, action_dim)
-        init, bound = Proposal(mean, torch.full_like(mean, STD)), torch.ones(action_dim)
-        box, generator = ActionBox(-bound, bound), torch.Generator()
+        mean = torch.zeros(1, self.horizon, action_dim, device=device)
+        init, bound = Proposal(mean, torch.full_like(mean, STD)), torch.ones(action_dim, device=device)
+        box, generator = ActionBox(-bound, bound), torch.Generator(device)
         return partial(solve, init=init, box=box, generator=generator, num_samples=self.num_samples, **settings)
 
-    def foreign_solver(self, action_dim: int) -> Callable[[CostFn], object]:
+    def foreign_solver(self, action_dim: int, device: torch.device = CPU) -> Callable[[CostFn], object]:
         """One decision of stable-worldmodel's CEM. Raises ImportError where that package is not installed."""
         solver_type = importlib.import_module(SWM).CEMSolver
         space = gymnasium.spaces.Box(-1.0, 1.0, (1, action_dim))
@@ -58,9 +66,8 @@ class Search:
 
         def solve(cost: CostFn) -> None:
             model = SimpleNamespace(get_cost=lambda info, candidates: cost(candidates))
-            solver = solver_type(
-                model, num_samples=self.num_samples, n_steps=self.num_iterations, topk=self.num_elites, var_scale=STD
-            )
+            sizes = {"num_samples": self.num_samples, "n_steps": self.num_iterations, "topk": self.num_elites}
+            solver = solver_type(model, **sizes, var_scale=STD, device=str(device))
             solver.configure(action_space=space, n_envs=1, config=plan)
             with contextlib.redirect_stdout(io.StringIO()):  # it prints at every decision
                 solver.solve({"observation": torch.zeros(1, 1, POSE)})
@@ -88,11 +95,6 @@ class Toy:
     memory: float
 
 
-def has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
-
-
 def has_swm() -> bool:
     """Whether stable-worldmodel is installed, with what it needs itself."""
     try:
@@ -105,15 +107,16 @@ def has_swm() -> bool:
 def compact_subjects(model: WorldModel, seed: int) -> Iterator[Subject]:
     """The shipped form: one latent, no context, so nothing to cache or to run again."""
     picture = _pictures(model, 2, seed)
-    z = model.encode(torch.from_numpy(picture)[:, None])[:, 0]
+    device = model.device()
+    z = model.encode(torch.from_numpy(picture).to(device)[:, None])[:, 0]
     places, proprio = model.place(z[:1]), model.decode_proprio(z[:1])
-    nothing = torch.zeros(1, dtype=torch.bool)
+    nothing = torch.zeros(1, dtype=torch.bool, device=device)
     goal = Goal(z[1:], model.decode_proprio(z[1:]), model.locate(model.place(z[1:])), nothing, nothing)
     energy = GoalEnergy(model.locate)
 
     def prepare(fast: bool) -> Prepared:
         def bare(actions: Tensor) -> tuple[Tensor, Tensor]:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
                 return model.rollout(places, proprio, actions)
 
         def cost(actions: Tensor) -> Tensor:
@@ -123,11 +126,11 @@ def compact_subjects(model: WorldModel, seed: int) -> Iterator[Subject]:
         return cost, bare
 
     for mode, fast in (("compact", False), ("compact bf16", True)):
-        if not fast or has_bf16():
+        if not fast or multiplies_bf16(device):
             yield Subject(model.name, mode, model.config.action_dim, partial(prepare, fast))
 
 
-def transformer_subjects(toy: Toy, search: Search, seed: int) -> Iterator[Subject]:
+def transformer_subjects(toy: Toy, search: Search, seed: int, device: torch.device = CPU) -> Iterator[Subject]:
     """Random weights, one observed frame, its candidates in chunks that fit into the memory given."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -136,9 +139,9 @@ def transformer_subjects(toy: Toy, search: Search, seed: int) -> Iterator[Subjec
             latent_tokens=toy.tokens, latent_dim=toy.width, action_dim=ACTIONS, proprio_dim=POSE,
             width=toy.width, depth=toy.depth, heads=max(1, toy.width // 64), context=search.horizon,
         )  # fmt: skip
-    predictor.eval().requires_grad_(False)
-    z, z_goal = torch.randn(2, 1, toy.tokens, toy.width, generator=generator).unbind(0)
-    context = Context(z[:, None], torch.zeros(1, 0, ACTIONS), torch.zeros(1, 1, POSE))
+    predictor.to(device).eval().requires_grad_(False)
+    z, z_goal = torch.randn(2, 1, toy.tokens, toy.width, generator=generator).to(device).unbind(0)
+    context = Context(z[:, None], z.new_zeros(1, 0, ACTIONS), z.new_zeros(1, 1, POSE))
 
     def prepare(cached: bool, dtype: torch.dtype | None) -> Prepared:
         rollout = CandidateRollout(predictor, context, _advance, cached=cached, dtype=dtype)
@@ -147,7 +150,7 @@ def transformer_subjects(toy: Toy, search: Search, seed: int) -> Iterator[Subjec
 
     yield Subject("transformer", "full re-run", ACTIONS, partial(prepare, False, None))
     yield Subject("transformer", "cached", ACTIONS, partial(prepare, True, None))
-    if has_bf16():
+    if multiplies_bf16(device):
         yield Subject("transformer", "cached bf16", ACTIONS, partial(prepare, True, torch.bfloat16))
 
 

@@ -31,7 +31,7 @@ def lines(measured: Mapping[str, Any]) -> list[str]:
     return [
         f"# Latency of {measured['model']['name']} and of a transformer",
         "",
-        f"{machine['cpu']}, {machine['threads']} threads on {machine['cores']} cores, "
+        f"{machine['cpu']}, {machine['threads']} threads on {machine['cores']} cores, device {machine['device']} "
         f"{'with' if machine['bf16'] else 'without'} bf16; torch {measured['versions']['torch']}",
         f"K = {settings['num_samples']}, H = {settings['horizon']}, {settings['num_iterations']} iterations; "
         f"transformer: {settings['tokens']} tokens of {settings['width']}, depth {settings['depth']}, random weights; "

@@ -67,7 +67,8 @@ def _measure(model: str | Path, task: Mapping[str, Any], settings: Mapping[str, 
     if not isinstance(loaded, WorldModel):
         raise ConfigError(f"expected a model that train wrote, got {loaded.name}: it has no read-outs to measure")
     table = draw_logs(str(task["id"]), settings["logs"], settings["log_steps"], settings["log_seed"])
-    drawn = sample(loaded, table, windows=settings["windows"], horizon=settings["horizon"], seed=0, held_out=0.5)
+    windows, horizon = settings["windows"], settings["horizon"]
+    drawn = sample(loaded, table, split=table.split(0.5), windows=windows, horizon=horizon, seed=0)
     predicted = k_step_errors(loaded, drawn)
     if drawn.truth is None:  # then its own tracker would be the judge
         predicted.pop("object", None)

@@ -76,7 +76,7 @@ def _page(folder: Path, results: Sequence[tuple[Path, Mapping[str, Any]]]) -> st
 def _row(summary: Mapping[str, Any]) -> str:
     distance, seconds = summary["final_distance_m"], summary["seconds_per_decision"]
     cells = [
-        f"<strong>{escape(str(summary['task']))}</strong><small>{escape(_who(summary))}</small>",
+        f"<strong>{escape(str(summary['task']))}</strong><small>{escape(_who(summary))}</small>{badges(summary['model'])}",
         rate_cell(summary["success_rate"], summary["success_ci95"]),
         rate_cell(summary["held_rate"], summary["held_ci95"]),
         f"{number(distance['median'], 100, 'cm')}<small>mean {number(distance['mean'], 100, 'cm')}</small>",
@@ -122,6 +122,21 @@ def _card(folder: Path, path: Path, line: Mapping[str, Any]) -> str:
     if strip.is_file():
         parts.append(f'<img src="{_link(folder, strip)}" alt="start, goal and final picture" loading="lazy">')
     return f'<article class="card">{"".join(parts)}</article>'
+
+
+def badges(model: Mapping[str, Any]) -> str:
+    """Labels of what a model sees, was rewarded for, its size and training, and of what no other agent was given."""
+    sees, pixels, steps = model.get("sees"), model.get("pixels"), model.get("steps")
+    words = [
+        sees and (str(sees) if pixels is None else f"{sees}, {pixels} px"),
+        model.get("reward") and f"reward {model['reward']}",
+        model.get("size") and f"size {model['size']}",
+        steps and f"{steps:,} steps",
+    ]
+    found = [f'<span class="tag none">{escape(word)}</span>' for word in words if word]
+    if model.get("privileged"):
+        found.append(f'<span class="tag bad">privileged: {escape(str(model["privileged"]))}</span>')
+    return f'<span class="badges">{"".join(found)}</span>' if found else ""
 
 
 def tag(line: Mapping[str, Any]) -> str:

@@ -14,6 +14,9 @@ from benchmarks.summary import Line, read_lines
 from worldmodel.errors import ConfigError
 
 EFFORT = "effort.json"
+COUNTS = ("decisions", "encoder_decisions", "configurations_tried", "configurations_tried_at_least", "pixels")
+WORDS = ("sees", "effort")
+CARD = ("sees", "reward", "size", "steps", "privileged")  # of a model: what tells two of one agent apart
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Measured:
 
     @property
     def interactions(self) -> int | None:
-        """Decisions in the environment it was trained on; None where that is not recorded, or it was not trained."""
+        """Decisions in the logs it could learn from; None where that is not recorded, or it was not trained."""
         count: int | None = self.summary["model"].get("decisions")
         return count
 
@@ -83,7 +86,9 @@ def read_rows(folder: Path) -> list[Measured]:
     summaries = [json.loads((place / "summary.json").read_text(encoding="utf-8")) for place in found]
     known = efforts(folder)
     for summary in summaries:
-        summary["model"] = {**known.get(str(summary["model"]["sha256"]), {}), **summary["model"]}
+        card = summary["model"]
+        told = [known.get(str(card.get(key)), {}) for key in ("encoder_sha256", "sha256")]
+        summary["model"] = {**told[0], **told[1], **card}
     names = _names(summaries)
     rows = [
         Measured(place, summary, read_lines(place / "episodes.jsonl"), name)
@@ -93,20 +98,22 @@ def read_rows(folder: Path) -> list[Measured]:
 
 
 def efforts(folder: Path) -> dict[str, dict[str, Any]]:
-    """What models cost that do not say so themselves, by sha256: of benchmarks/effort.json and folder/effort.json.
+    """What models and encoders do not say themselves, by sha256: of benchmarks/effort.json and folder/effort.json.
 
-    {"decisions" logged to train on, "configurations_tried", "effort" (where that is from)}; None where not recorded.
-    Raises ConfigError for a file that says something else.
+    {"decisions" of the logs it could learn from (not of those held out), "encoder_decisions" of those its encoder
+    could, "configurations_tried" or, where nobody counted, "configurations_tried_at_least", "sees", "pixels" (their
+    side [px]), "effort" (where that is from)}; None where not recorded. Raises ConfigError for a file that says
+    something else.
     """
     found: dict[str, dict[str, Any]] = {}
     for path in (Path(__file__).parent / EFFORT, folder / EFFORT):
         given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         for sha256, facts in given.items():
-            counts = {key: value for key, value in facts.items() if key != "effort"}
+            counts = {key: value for key, value in facts.items() if key not in WORDS}
             whole = all(value is None or (isinstance(value, int) and value > 0) for value in counts.values())
-            if not whole or set(counts) - {"decisions", "configurations_tried"}:
+            if not whole or set(counts) - set(COUNTS):
                 raise ConfigError(
-                    f"expected decisions and configurations_tried, whole numbers or null, and effort, in {path}, "
+                    f"expected {', '.join(COUNTS)}, whole numbers or null, and {', '.join(WORDS)}, in {path}, "
                     f"got {counts} for {sha256[:8]}: mend it"
                 )
         found |= given
@@ -141,7 +148,10 @@ def _names(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
         shared = set.intersection(*(set(each) for each in facts))
         keys = sorted(key for key in shared if len({str(fact[key]) for fact in facts}) > 1)
         own = _facts(summary)
-        keys = [key for key in keys if own[key] is not None or key.partition(".")[0] != "variant"]
+        cards = {str([fact[f"card.{key}"] for key in CARD]) for fact in facts}
+        if len(cards) == len({fact["model"] for fact in facts}):  # which say more than a hash
+            keys = [key for key in keys if key != "model"]
+        keys = [key for key in keys if own[key] is not None or key.partition(".")[0] not in ("variant", "card")]
         names.append(", ".join([who(summary), *(f"{key.rpartition('.')[2]} {own[key]}" for key in keys)]))
     return names
 
@@ -150,6 +160,7 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What can tell two rows of one agent apart."""
     facts = {"model": str(summary["model"]["sha256"])[:8], "seeds from": summary["seeds"]["first"]}
     facts |= {f"variant.{key}": value for key, value in variant(summary).items()}
+    facts |= {f"card.{key}": summary["model"].get(key) for key in CARD}
     for key, value in summary.get("planner_settings", {}).items():
         nested = value.items() if isinstance(value, Mapping) else [("", value)]
         facts |= {f"{key}.{inner}".rstrip("."): each for inner, each in nested}

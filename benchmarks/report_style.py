@@ -33,6 +33,8 @@ td strong { font-weight: 650; }
 .card header b { font-size: 15px; }
 .card header span.far { margin-left: auto; color: var(--muted); font-variant-numeric: tabular-nums; }
 .tag { padding: 1px 10px; border-radius: 999px; font-size: 13px; font-weight: 600; }
+.badges { display: flex; flex-wrap: wrap; gap: 3px; margin-top: 3px; }
+.badges .tag { padding: 0 7px; font-size: 11px; font-weight: 500; }
 .tag.good { color: var(--good); background: var(--good-ground); }
 .tag.bad { color: var(--bad); background: var(--bad-ground); }
 .tag.none { color: var(--muted); border: 1px solid var(--line); }

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.protocol import PROTOCOL, protocol_sha256, steps_of
-from benchmarks.report import distances, footer, rate_cell, tag, write_report
+from benchmarks.report import badges, distances, footer, rate_cell, tag, write_report
 from benchmarks.report_figures import latencies, over_decisions, over_goals, over_interactions, over_latency
 from benchmarks.report_probes import horizons, probes
 from benchmarks.report_rows import Measured, Pair, pairs, read_rows
@@ -27,15 +27,17 @@ from worldmodel.storage import atomic_file
 STRIPS = 12  # of a row, the worst first
 COLUMNS = (
     "agent", "reached", "held", "distance [cm]", "decisions", "s per decision", "candidate steps", "episodes",
-    "failures", "parameters", "trained on", "tried", "model",
+    "failures", "parameters", "sees [px]", "trained on", "encoder on", "tried", "model",
 )  # fmt: skip
 MOST_ERRORS = 10
 ABOUT = (
     "Reached, held: rates in % with Wilson 95% intervals. Distance: the final one, median (a failed episode counts as "
     "infinitely far) and mean of the others. Decisions: median until the goal is reached, of the episodes that did. "
     "Seconds per decision: an episode's share of its batch, median and 95th percentile. Candidate steps: what the "
-    "planner looked at, per decision. Trained on: logged decisions. Tried: configurations, the chosen one included. "
-    "Empty: not recorded, or there is none. A click on a head sorts."
+    "planner looked at, per decision. Parameters: without those of a frozen encoder. Sees: the side of the pictures it "
+    "is given or, with features, its encoder is. Trained on: decisions of the logs it could learn from, those held out "
+    "not counted; encoder on: the same of its encoder. Tried: configurations, the chosen one included. Empty: not "
+    "recorded, or there is none. A click on a head sorts."
 )
 PAIRED = ("task", "first", "second", "seeds", "only first", "only second", "p", "distance, first - second [cm]")
 ABOUT_PAIRS = (
@@ -138,17 +140,20 @@ def _cells(row: Measured) -> list[tuple[str, float | str | None]]:
     reached = summary["decisions_to_success"]["median"]
     plain = [
         (summary["candidate_steps_per_decision"], ",.0f"), (summary["episodes"], "d"), (len(summary["failures"]), "d"),
-        (model.get("parameters"), ",d"), (model.get("decisions"), ",d"), (model.get("configurations_tried"), "d"),
+        (model.get("parameters"), ",d"), (model.get("pixels"), "d"), (model.get("decisions"), ",d"),
+        (model.get("encoder_decisions"), ",d"),
     ]  # fmt: skip
+    tried, least = model.get("configurations_tried"), model.get("configurations_tried_at_least")
     short = "" if model["sha256"] is None else str(model["sha256"])[:8]
     return [
-        (f"<strong>{escape(row.name)}</strong>", row.name),
+        (f"<strong>{escape(row.name)}</strong>{badges(model)}", row.name),
         (rate_cell(summary["success_rate"], summary["success_ci95"]), summary["success_rate"]),
         (rate_cell(summary["held_rate"], summary["held_ci95"]), summary["held_rate"]),
         (_two(distance["median"], distance["mean"], "mean", 100, ".1f"), distance["median"]),
         ("" if reached is None else f"{reached:g}", reached),
         (_two(seconds["p50"], seconds["p95"], "p95", 1, ".2g"), seconds["p50"]),
         *(("" if value is None else f"{value:{form}}", value) for value, form in plain),
+        (str(tried or (least and f"at least {least}") or ""), tried or least),
         (escape(short), short),
     ]
 

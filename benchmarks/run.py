@@ -28,6 +28,8 @@ from worldmodel.errors import ConfigError
 from worldmodel.storage import atomic_file, new_folder, write_json
 from worldmodel.types import Agent
 
+SUMMARY = "summary.json"
+BEGUN = "protocol.json"  # under which protocol the first episode of a row was driven
 AgentFactory = Callable[["gymnasium.Env[Any, Any]"], Agent]
 """Builds the agent; the environment tells the sizes of actions and pictures and is not kept."""
 
@@ -38,6 +40,7 @@ class Subject:
 
     model: at least {"name", "sha256"}, both None without a model. settings: of the planner, recorded in the summary.
     variant: how the task differs from itself, {"shift": its name or None, "goal_after": decisions or None}.
+    device: where the model is.
     """
 
     env_id: str
@@ -49,6 +52,7 @@ class Subject:
     model: Mapping[str, Any]
     settings: Mapping[str, Any]
     variant: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 @dataclass
@@ -89,6 +93,7 @@ def run(
     fresh = not out.exists()
     if not resume or fresh:
         new_folder(out)
+    require_protocol(out)
     done = complete_batches(out / "episodes.jsonl", episodes, parallel)
     try:
         ready = _prepare(subject, seed, goal)
@@ -97,6 +102,7 @@ def run(
             with contextlib.suppress(OSError):
                 out.rmdir()
         raise
+    write_json(out / BEGUN, protocol_card())
     if config is not None:
         (out / "config.yaml").write_text(config, encoding="utf-8")
     started = time.perf_counter()
@@ -112,7 +118,7 @@ def run(
             "seconds": round(time.perf_counter() - started, 2),
             "interrupted": len(lines) < episodes,
         }
-        write_json(out / "summary.json", summary)
+        write_json(out / SUMMARY, summary)
         page = write_report(out)
         print(f"{table(summary)}\n  {'page':<16}{page}")
     return summary
@@ -128,7 +134,7 @@ def _about(subject: Subject, ready: _Ready, lines: list[dict[str, Any]]) -> dict
         "model": dict(subject.model),
         "versions": ready.versions,
         "protocol": protocol_card(),
-        "machine": machine(),
+        "machine": {**machine(), "device": subject.device},
         "env_id": subject.env_id,
         "budget": ready.budget,
         "success_radius_m": ready.radius,
@@ -155,6 +161,20 @@ def _prepare(subject: Subject, seed: int, goal: Path | None) -> _Ready:
         return _Ready(subject.make_agent(env), budget, radius, pixels, found, step_s)
     finally:
         env.close()
+
+
+def require_protocol(out: Path) -> None:
+    """Refuse to add to the episodes of another protocol, or of one that nobody knows any more. Raises ConfigError."""
+    episodes = out / "episodes.jsonl"
+    if not episodes.is_file() or not episodes.stat().st_size:
+        return
+    cards = [json.loads(path.read_text(encoding="utf-8")) for path in (out / BEGUN, out / SUMMARY) if path.is_file()]
+    begun = next((card.get("protocol", card) for card in cards), {"version": "unknown", "sha256": "unknown"})
+    if begun["sha256"] != (present := protocol_card())["sha256"]:
+        wanted, got = (f"version {card['version']}, sha256 {card['sha256'][:8]}" for card in (present, begun))
+        raise ConfigError(
+            f"expected episodes of protocol {wanted}, in {out}, got some of {got}: remove that folder and drive again"
+        )
 
 
 def complete_batches(path: Path, episodes: int, parallel: int) -> int:

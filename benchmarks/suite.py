@@ -18,13 +18,21 @@ from benchmarks.drive import PLANNED, SEARCHING, drive
 from benchmarks.report_suite import write_suite_report
 from benchmarks.summary import Line
 from worldmodel.bundle import fingerprint
+from worldmodel.data.lock import run_lock
 from worldmodel.errors import ConfigError
 from worldmodel.storage import atomic_file
 
-NOT_THE_ROW = ("out", "threads")  # settings that do not decide what happens in an episode
+NOT_THE_ROW = ("out", "threads", "device")  # settings that do not decide what happens in an episode
 SECTIONS = {"planner": PLANNED, "planning": ("planning", *SEARCHING), "oracle": ("oracle",)}  # and whom they concern
 SUMMARY = "summary.json"
 TABLE = "table.md"
+RECIPES = {  # of the arms of DreamerV3, by the folder that rows name; the others are called after their kind
+    "d3_success": "kind=dreamerv3 kind.reward=success",
+    "d3_distance": "kind=dreamerv3 kind.reward=distance",
+    "d2_success": "kind=dreamerv3 kind.sees=pixels kind.reward=success",
+    "d2_distance": "kind=dreamerv3 kind.sees=pixels kind.reward=distance",
+    "d1": "kind=dreamerv3_planning kind.sees=pixels",
+}
 HEAD = (
     "| row | reached | held | distance, median, mean [cm] | s per decision, p50, p95 | in the box | episodes | key |",
     "|---|---|---|---|---|---|---|---|",
@@ -38,6 +46,12 @@ class Row:
     words: str
     settings: Mapping[str, Any]
     config: str
+
+    @property
+    def untrained(self) -> Path | None:
+        """The baseline that it names, where there is no such folder yet."""
+        baseline = self.settings.get("baseline")
+        return None if baseline is None or Path(baseline).exists() else Path(baseline)
 
     def folder(self) -> str:
         """A name that says what the row is, and a key of what decides its episodes: no other row has it."""
@@ -74,30 +88,53 @@ def run_suite(
 
     shard: "i/n" takes every n-th row from the i-th on, for several machines; their folders are merged by copying them
     together. cluster: "ray" drives the episodes on one, see benchmarks/cluster.py. config: kept as out/config.yaml.
-    The same call again goes on where it was stopped. Raises ConfigError and what `drive` raises.
+    Rows of a baseline that is not trained yet are left out, and said to be. The same call again goes on where it was
+    stopped. Raises ConfigError and what `drive` raises.
     """
     index, count = _shard(shard)
     out.mkdir(parents=True, exist_ok=True)
     if config is not None:
         (out / "config.yaml").write_text(config, encoding="utf-8")
-    folders = [row.folder() for row in rows]
-    if len(set(folders)) != len(folders):
+    folders = {number: row.folder() for number, row in enumerate(rows) if row.untrained is None}
+    if len(set(folders.values())) != len(folders):
         raise ConfigError("expected rows that differ, got two with the same settings: mend the suite")
+    for said in _left_out(rows):
+        print(said, flush=True)
+    own = [number for number in range(index, len(rows), count) if number in folders]
     if cluster == "ray":
-        missing = [number for number in range(index, len(rows), count) if not complete(out / folders[number])]
+        missing = [number for number in own if not complete(out / folders[number])]
         drive_on_ray([(rows[number].settings, out / folders[number]) for number in missing])
-    for number in range(index, len(rows), count):
+    for number in own:
         row, folder = rows[number], out / folders[number]
         print(f"row {number + 1} of {len(rows)}: {row.words}", flush=True)
         if not complete(folder):
-            drive(**{**row.settings, "out": folder}, config=row.config, resume=True)
-    lines = [_line(row, out / folder) for row, folder in zip(rows, folders, strict=True) if complete(out / folder)]
+            with run_lock(folder):
+                drive(**{**row.settings, "out": folder}, config=row.config, resume=True)
+    lines = [_line(rows[number], out / folder) for number, folder in folders.items() if complete(out / folder)]
     text = "\n".join([*HEAD, *lines, ""])
     print(text)
     with atomic_file(out / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    write_suite_report(out)
+    if lines:
+        write_suite_report(out)
     return out / TABLE
+
+
+def _left_out(rows: Sequence[Row]) -> list[str]:
+    """A line for each baseline that is not there: which rows have to do without, and what trains it."""
+    missing: dict[Path, list[str]] = {}
+    for row in rows:
+        if row.untrained is not None:
+            missing.setdefault(row.untrained, []).append(f"{row.settings['agent']} on {row.settings['task']['name']}")
+    lines = []
+    for folder, names in missing.items():
+        arm, place = folder.parent.name, folder.parent
+        settings = ", with the settings of docs/dreamerv3.md" if arm in RECIPES else ""
+        lines.append(
+            f"left out: {', '.join(names)}, for lack of {folder}; to train it{settings}: "
+            f"worldmodel baseline {RECIPES.get(arm, f'kind={arm}')} data=DIR,DIR out={place}"
+        )
+    return lines
 
 
 def complete(folder: Path) -> bool:

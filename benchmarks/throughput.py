@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import worldmodel
@@ -33,6 +34,8 @@ from worldmodel.training.losses import Weights, model_losses, weighted
 
 EPISODE = 64  # pictures
 TARGET = 5.0  # times as fast as the naive way
+# Dense bf16 [FLOP/s], by the names that CUDA gives the devices: the data sheets of NVIDIA's H100 SXM and H200.
+PEAKS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12}
 
 
 def throughput(
@@ -45,12 +48,13 @@ def throughput(
     rows_cached: int = 4096,
     seed: int = 0,
     threads: int | None = None,
+    device: str = "auto",
     config: str | None = None,
 ) -> dict[str, Any]:
     """Measure `repeats` steps of every row and write table.md and throughput.json to the new folder `out`.
 
-    model: gives the encoder and all sizes; its weights are changed in memory only. Where there is an accelerator, it is
-    used. Raises ConfigError, OutputError and BundleError.
+    model: gives the encoder and all sizes; its weights are changed in memory only. device: "auto" takes the accelerator
+    where there is one. Raises ConfigError, OutputError and BundleError.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -62,18 +66,14 @@ def throughput(
             f"expected rows_cached >= {2 * EPISODE} and window < {EPISODE}, got {rows_cached} and {window}: "
             "raise the one or lower the other"
         )
-    folder, device = new_folder(Path(out)), choose_device("auto")
+    where, folder = choose_device(device), new_folder(Path(out))
     if config is not None:
         (folder / "config.yaml").write_text(config, encoding="utf-8")
-    steps = _rows(loaded, _table(loaded, rows_cached, seed), folder, batch_size, window, seed, device)
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in tqdm(range(repeats + 1), desc="throughput", unit="round"):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step(turn)
-            if turn > 0:  # the first warms up
-                seconds[name].append(time.perf_counter() - started)
+    steps = _rows(loaded, _table(loaded, rows_cached, seed), folder, batch_size, window, seed, where)
+    flop, seconds = _timed(steps, repeats, where)
     clips = {name: batch_size / statistics.median(taken) for name, taken in seconds.items()}
+    rates = {name: flop[name] / statistics.median(taken) for name, taken in seconds.items()}
+    peak = PEAKS.get(torch.cuda.get_device_name(where)) if where.type == "cuda" else None
     ratio = clips["training from the cache"] / clips["training, encoding in the loop"]
     measured = {
         "suite": "throughput",
@@ -81,9 +81,12 @@ def throughput(
         "settings": {
             "repeats": repeats, "batch_size": batch_size, "window": window, "rows_cached": rows_cached, "seed": seed,
         },
-        "machine": {**machine(), "device": str(device)},
+        "machine": {**machine(), "device": str(where)},
         "versions": versions(),
         "clips_per_second": clips,
+        "flop_per_second": rates,
+        "peak_flop_per_second": peak,
+        "mfu": None if peak is None else {name: rate / peak for name, rate in rates.items()},
         "seconds": seconds,
         "peak_rss_gib": _peak_rss(),
         "target": {"what": "from the cache / naive", "limit": TARGET, "measured": ratio, "met": ratio >= TARGET},
@@ -93,6 +96,26 @@ def throughput(
     (folder / "table.md").write_text(text, encoding="utf-8")
     print(text, end="")
     return measured
+
+
+def _timed(
+    steps: Mapping[str, Callable[[int], object]], repeats: int, device: torch.device
+) -> tuple[dict[str, int], dict[str, list[float]]]:
+    """FLOP of one step of each kind, of its matrix products, convolutions and attention; and seconds of `repeats`."""
+    flop: dict[str, int] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for name, step in steps.items():  # which warms up, too
+        with FlopCounterMode(display=False) as counter:
+            step(0)
+        flop[name] = counter.get_total_flops()
+    for turn in tqdm(range(1, repeats + 1), desc="throughput", unit="round"):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step(turn)
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+            seconds[name].append(time.perf_counter() - started)
+    return flop, seconds
 
 
 def _table(model: WorldModel, rows: int, seed: int) -> Table:
@@ -161,6 +184,8 @@ def _peak_rss() -> float:
 def _lines(measured: Mapping[str, Any]) -> list[str]:
     where, settings, target = measured["machine"], measured["settings"], measured["target"]
     verdict = "met" if target["met"] else "missed"
+    rates, used, peak = measured["flop_per_second"], measured["mfu"], measured["peak_flop_per_second"]
+    shares = {name: "" if used is None else f" {used[name]:.2%} |" for name in rates}
     return [
         f"# Throughput of {measured['model']['name']}",
         "",
@@ -169,9 +194,13 @@ def _lines(measured: Mapping[str, Any]) -> list[str]:
         f"{settings['batch_size']} clips of {settings['window'] + 1} pictures per step, median of "
         f"{settings['repeats']} steps; peak memory {measured['peak_rss_gib']:.2f} GiB",
         "",
-        "| what | clips per second |",
-        "|---|---|",
-        *(f"| {name} | {value:.1f} |" for name, value in measured["clips_per_second"].items()),
+        "| what | clips per second | TFLOP/s |"
+        + ("" if used is None else f" MFU of {peak / 1e12:.0f} TFLOP/s, bf16 |"),
+        "|---|---|---|" + ("" if used is None else "---|"),
+        *(
+            f"| {name} | {value:.1f} | {rates[name] / 1e12:.4f} |{shares[name]}"
+            for name, value in measured["clips_per_second"].items()
+        ),
         "",
         f"Target, from the cache against the naive way: at least {target['limit']:.0f} times as fast; "
         f"{target['measured']:.1f}, {verdict}.",

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel.agent import stream
 from worldmodel.baselines.dreamer_policy import DreamerBaseline
 from worldmodel.errors import WorldModelError
+from worldmodel.search import stream
 from worldmodel.types import Decision, Observations
 
 
@@ -32,7 +32,7 @@ class DreamerAgent:
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:
-        """float32 [B,A] in [-1, 1]."""
+        """float32 [B,A] within the range of the logs."""
         if self._goals is None:
             raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
         now = self._model.see(torch.from_numpy(observations["pixels"]))
@@ -40,7 +40,8 @@ class DreamerAgent:
         observed = self._model.observation(now, self._goals, proprio)
         with torch.random.fork_rng(devices=[]):  # sheeprl draws from the global generator
             torch.manual_seed(draw_seed(self._generator))
-            return self._model.dreamer.act(observed, greedy=True).cpu().numpy()
+            actions = self._model.dreamer.act(observed, greedy=True).cpu()
+        return self._model.config.denormalise(actions).numpy()
 
 
 def draw_seed(generator: torch.Generator) -> int:

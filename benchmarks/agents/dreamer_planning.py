@@ -12,9 +12,9 @@ from torch import Tensor
 from benchmarks.agents.dreamer import draw_seed
 from benchmarks.agents.searching import Search
 from planners import Plan
-from worldmodel.agent import stream
 from worldmodel.baselines.dreamer_policy import DreamerBaseline
 from worldmodel.errors import WorldModelError
+from worldmodel.search import stream
 from worldmodel.types import Decision, Observations
 
 
@@ -44,7 +44,7 @@ class DreamerPlanningAgent:
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:
-        """float32 [B,A] in [-1, 1]. Raises PlanningError where no cost is finite."""
+        """float32 [B,A] within the range of the logs. Raises PlanningError where no cost is finite."""
         if self._goals is None:
             raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
         dreamer, goals = self._model.dreamer, self._goals
@@ -61,7 +61,7 @@ class DreamerPlanningAgent:
             plan = self._search(cost, len(goals))
         dreamer.instead(plan.actions[:, 0])
         self.decision = Decision(plan=plan)
-        return plan.actions[:, 0].numpy()
+        return self._model.config.denormalise(plan.actions[:, 0]).numpy()
 
     def _errors(self, deter: Tensor, stoch: Tensor, goal: Tensor, actions: Tensor) -> Tensor:
         """Of one episode: its state [R], [G], the goal, [K,H,A] -> [K,H]."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.episode import MakeEnv
 from planners import ActionBox, Diagnostics, Plan, Proposal, shift, shift_actions
-from worldmodel.agent import stream
+from worldmodel.search import stream
 from worldmodel.types import Decision, Observations
 
 MIRROR_TOLERANCE = 1e-5  # [m] a copy further away than this is not a copy

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benchmarks.agents.searching import Search
 from planners import Plan
-from worldmodel.agent import stream
 from worldmodel.baselines.pixels import PixelPredictor
 from worldmodel.errors import WorldModelError
+from worldmodel.search import stream
 from worldmodel.types import Decision, Observations
 
 
@@ -37,7 +37,7 @@ class PixelPredictionAgent:
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:
-        """float32 [B,A] in [-1, 1]. Raises PlanningError where no cost is finite."""
+        """float32 [B,A] within the range of the logs. Raises PlanningError where no cost is finite."""
         if self._goals is None:
             raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
         frames = self._model.encode(torch.from_numpy(observations["pixels"]))
@@ -51,7 +51,7 @@ class PixelPredictionAgent:
         plan = self._search(cost, len(frames))
         energy = (frames - goals).square().mean(dim=(1, 2, 3))
         self.decision = Decision(energy=energy, path=self._path(proprio, plan.actions), plan=plan)
-        return plan.actions[:, 0].numpy()
+        return self._model.config.denormalise(plan.actions[:, 0]).numpy()
 
     def _cost(self, frame: Tensor, proprio: Tensor, goal: Tensor, actions: Tensor) -> Tensor:
         """Of one episode: [3,s,s], [P], [3,s,s], [K,H,A] -> [K]."""

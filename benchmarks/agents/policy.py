@@ -14,7 +14,7 @@ from worldmodel.types import Decision, Observations
 
 
 class PolicyAgent:
-    """Does what the policy says, clipped to the box."""
+    """Does what the policy says, clipped to the box, in the units of its logs."""
 
     def __init__(self, policy: GoalPolicy) -> None:
         self._policy = policy
@@ -28,9 +28,9 @@ class PolicyAgent:
 
     @torch.no_grad()
     def act(self, observations: Observations) -> np.ndarray:
-        """float32 [B,A] in [-1, 1]."""
+        """float32 [B,A] within the range of the logs."""
         if self._goals is None:
             raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
         z = self._policy.encode(torch.from_numpy(observations["pixels"]))
         action = self._policy.act(z, self._goals, torch.from_numpy(observations["proprio"]).float())
-        return action.clamp(-1.0, 1.0).numpy()
+        return self._policy.config.denormalise(action.clamp(-1.0, 1.0)).numpy()

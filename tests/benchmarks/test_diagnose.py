@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.diagnose import diagnose, findings_from, measure
+from benchmarks.diagnose import CHECKED, UNCHECKED, diagnose, findings_from, in_metres, measure
 from benchmarks.diagnose_measure import Sample, energy_landscape, k_step_errors
-from worldmodel.bundle import save
+from worldmodel.bundle import fingerprint, save
 from worldmodel.cli import VERBS, main
 from worldmodel.data.layout import Layout
+from worldmodel.data.load import load_table
 from worldmodel.data.writer import Rollout, finalize, write_episode
 from worldmodel.encoders import VJEPAEncoder
 from worldmodel.model import ModelConfig, WorldModel
@@ -132,6 +133,35 @@ def test_the_landscape_is_a_valley_at_the_true_action(learned: WorldModel) -> No
         assert float(curve[-1]) > 2 * float(curve[lowest])
 
 
+def test_an_action_that_moves_nothing_has_no_say(learned: WorldModel) -> None:
+    s = drawn()
+    numbers = measure(learned, s)
+    slope = [1e-4 * offset for offset in range(21)]  # what is left of an action whose effect was not quite fitted to 0
+    for extra in ([5.0] * 21, slope, slope[::-1]):
+        curves = [*numbers["energy_landscape"], extra]
+        (found,) = [
+            finding
+            for finding in findings_from({**numbers, "energy_landscape": curves}, s)
+            if finding.title == "Is the true action the best one?"
+        ]
+        assert found.good is True
+        assert found.verdict.count("+") + found.verdict.count("-0.") == 3
+        assert "Left out: action 3, which changes the energy by less than 5%" in found.verdict
+
+
+def test_only_metres_are_said_to_be_centimetres(learned: WorldModel) -> None:
+    s = drawn()
+    other = dataclasses.replace(s, metres=False)
+    cm, raw = (k_step_errors(learned, each)["hand"]["still"] for each in (s, other))
+    np.testing.assert_allclose(cm, 100 * np.array(raw), rtol=1e-6)
+    said = [finding.verdict for finding in findings_from(measure(learned, other), other)]
+    assert not [text for text in said if " cm" in text]
+    assert in_metres(["x", "y", "ee_pos_z"])
+    assert in_metres(["s0", "s1"])  # no names: taken at the word of docs/own_data.md
+    assert not in_metres(["x", "y", "z", "gripper"])
+    assert not in_metres(["shoulder_pan.pos_deg", "elbow"])
+
+
 def write_data(root: Path, truth: bool, episodes: int = 6, length: int = 12) -> Path:
     """A white square, the object, on a floor; the arm is not in the picture."""
     rng = np.random.default_rng(0)
@@ -178,7 +208,7 @@ def test_what_cannot_be_measured_is_one_line(
     cases = [
         ([f"model={tmp_path / 'model'}", "horizon=40"], "expected at least 5 windows of 41 frames"),
         ([f"model={tmp_path / 'none'}"], "no such folder"),
-        ([f"model={tmp_path / 'model'}", "frame_skip=2", "horizon=2"], "expected actions of 3"),
+        ([f"model={tmp_path / 'model'}", "frame_skip=2", "horizon=2"], "got 6 and 3: name data of the same robot"),
     ]
     for settings, says in cases:
         assert main(["diagnose", f"data={data}", f"out={tmp_path / 'out'}", *settings]) == 2
@@ -186,6 +216,51 @@ def test_what_cannot_be_measured_is_one_line(
         assert says in error
         assert "Traceback" not in error
         assert not (tmp_path / "out").exists()
+
+
+def test_a_model_with_a_frame_skip_is_measured_at_its_own(tmp_path: Path) -> None:
+    config = ModelConfig(6, 3, 2, 4, 3, 4, 16, 2, 16, 1, frame_skip=2)
+    save(WorldModel(VJEPAEncoder(build_model(ENCODER, 0)), config, name="skips").eval(), tmp_path / "model", "")
+    found = diagnose(model=tmp_path / "model", data=[str(write_data(tmp_path / "data", True, length=14))],
+                     out=tmp_path / "out", horizon=2)  # fmt: skip
+    assert found["windows"].startswith("5 of 2 decisions")  # 7 frames are left of 14, in one episode of 6
+    assert len(found["energy_landscape"]) == 6
+
+
+def test_what_training_held_out_is_what_is_measured(learned: WorldModel, tmp_path: Path) -> None:
+    data, run = write_data(tmp_path / "data", True, length=20), tmp_path / "run"
+    save(learned, run / "model", "")
+    sizes = {"model": run / "model", "data": [str(data)], "horizon": 2, "windows": 17}
+
+    def tell(**changes: object) -> None:
+        split = {"train": [0, 1, 3, 4], "validation": [2, 5]}  # by another rule than today's: two episodes
+        report = {"model_sha256": fingerprint(run / "model"), "data_sha256": load_table([str(data)]).sha256}
+        (run / "split.json").write_text(json.dumps(split))
+        (run / "report.json").write_text(json.dumps({**report, **changes}))
+
+    assert diagnose(**sizes, out=tmp_path / "alone")["episodes"] == UNCHECKED
+    assert UNCHECKED in (tmp_path / "alone" / "index.html").read_text()
+    tell()
+    known = diagnose(**{**sizes, "windows": 36}, out=tmp_path / "known")
+    assert known["episodes"] == CHECKED
+    assert CHECKED in (tmp_path / "known" / "index.html").read_text()
+    assert known["windows"].startswith("36 of 2 decisions")  # of 18 in each of two episodes
+    for number, change in enumerate(({"data_sha256": "of other folders"}, {"model_sha256": "of another run"})):
+        tell(**change)
+        assert diagnose(**sizes, out=tmp_path / str(number))["episodes"] == UNCHECKED
+
+
+def test_bad_episodes_can_be_left_out_as_in_training(
+    learned: WorldModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data", False)
+    save(learned, tmp_path / "model", "")
+    (data / "data/chunk-000/file-002.parquet").write_bytes(b"cut short")
+    words = ["diagnose", f"model={tmp_path / 'model'}", f"data={data}", "horizon=4", f"out={tmp_path / 'out'}"]
+    assert main(words) == 2
+    assert "skip_bad_episodes=true" in capsys.readouterr().err
+    assert main([*words, "skip_bad_episodes=true"]) == 0
+    assert "left out 1 of 6 episodes: [2]" in capsys.readouterr().out
 
 
 def test_the_options_are_those_of_the_function() -> None:

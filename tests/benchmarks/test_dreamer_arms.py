@@ -92,7 +92,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 ARMS = {
-    "D3": (["kind=dreamerv3", "kind.reward=distance"], []),
+    "D3": (["kind=dreamerv3", "kind.reward=distance", "kind.warmup=7"], []),
     "D2": (["kind=dreamerv3", "kind.sees=pixels", "kind.side=16"], []),
     "D1": (["kind=dreamerv3_planning", "kind.sees=pixels", "kind.side=16", "kind.compare=decoded"], FEW),
 }
@@ -106,6 +106,7 @@ def test_from_logs_to_driving(arm: str, words: list[str], tmp_path: Path, capsys
     assert main(command) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert (report["kind"], report["decisions"], report["settings"]["learning_rate"]) == (kind, 12, 4e-5)
+    assert (report["steps"], report["settings"]["warmup"]) == (2, 7 if arm == "D3" else 1000)
     assert report["validation"]["observation_loss"] > 0
     assert not (tmp_path / "run" / "checkpoints").exists()
     capsys.readouterr()
@@ -122,6 +123,8 @@ def test_from_logs_to_driving(arm: str, words: list[str], tmp_path: Path, capsys
     summary = json.loads((tmp_path / "row" / "summary.json").read_text())
     assert summary["failures"] == []
     assert summary["model"]["sha256"] == report["model_sha256"]
+    sees = ("features", 128) if arm == "D3" else ("pixels", 16)
+    assert (summary["model"]["sees"], summary["model"]["pixels"], summary["model"]["steps"]) == (*sees, 2)
     assert summary["planner"] == ("cem" if search else None)
 
 
@@ -145,7 +148,7 @@ def test_the_gate_stands_beside_the_published_scores(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["bench", "suite=dreamerv3_reacher", f"out={out}", *(f"suite.{word}" for word in toy)]) == 0
     lines = (out / "table.md").read_text().splitlines()
-    assert "| 100000 | 740 +- 196 | not run |" in lines
+    assert "| 100000 | 30000 | 740 +- 196 | not run |" in lines
     curve = json.loads((out / "curve.json").read_text())["curve"]
     assert [step for step, _ in curve] == [2000, 2000], "two episodes of 1000 steps, in lockstep"
     assert all(0 <= value <= 1000 for _, value in curve)

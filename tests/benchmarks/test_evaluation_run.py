@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_model import tiny_model
 
 from benchmarks.agents import HoldAgent, OracleAgent
 from benchmarks.drive import drive
@@ -18,8 +20,12 @@ from benchmarks.protocol import protocol_sha256
 from benchmarks.run import Subject, run
 from benchmarks.stats import wilson_interval
 from tests.benchmarks.tiny_env import HomingAgent, TinyEnv, maker
+from worldmodel.bundle import save
+from worldmodel.cli import main
 from worldmodel.cli_options import Options
 from worldmodel.errors import ConfigError, ImageError, OutputError
+from worldmodel.model import WorldModel
+from worldmodel.training.device import choose_device
 
 SEED = 1_000_000
 
@@ -62,7 +68,7 @@ def test_a_row_has_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert summary["seeds"] == {"first": SEED, "last": SEED + 4, "range": "test"}
     assert summary["protocol"] == {"version": 2, "sha256": protocol_sha256()}
     assert set(summary["versions"]) == {"python", "torch", "mujoco", "dm_control", "numpy", "gymnasium", "gl"}
-    assert set(summary["machine"]) == {"cpu", "cores", "threads"}
+    assert set(summary["machine"]) == {"cpu", "cores", "threads", "device"}
     assert summary["model"] == {"name": "homing", "sha256": "0" * 64}
     assert (summary["task"], summary["planner"], summary["agent"]) == ("tiny", "cem", "planning")
     seconds = summary["seconds_per_decision"]
@@ -240,6 +246,42 @@ def test_what_the_hand_does_in_a_forbidden_box_is_counted_and_drawn(tmp_path: Pa
 def test_the_command_refuses(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         drive(**{**DRIVE, "episodes": 1, "out": tmp_path / "row", **change})
+    assert not (tmp_path / "row").exists()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "got"),
+    [({"action_dim": 7, "proprio_dim": 7}, "7 and 7"), ({"action_dim": 6, "frame_skip": 1}, "6 and 3")],
+)
+def test_a_model_of_another_robot_is_refused_before_it_drives(
+    sizes: dict[str, int], got: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tiny_model()
+    other = WorldModel(small.encoder, dataclasses.replace(small.config, **sizes), name="other")
+    save(other, tmp_path / "model", "")
+    command = ["drive", "task=jaco_reach", "episodes=1", f"model={tmp_path / 'model'}", f"out={tmp_path / 'row'}"]
+    assert main(command) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith(
+        f"error: expected a model of the task's 3 action and 3 proprioception numbers, got {got}"
+    )
+    assert not (tmp_path / "row").exists()
+
+
+def test_a_model_that_skips_frames_drives_where_it_was_trained(tmp_path: Path) -> None:
+    small = tiny_model()
+    save(
+        WorldModel(small.encoder, dataclasses.replace(small.config, action_dim=6, frame_skip=2)), tmp_path / "model", ""
+    )
+    summary = drive(**{**DRIVE, "episodes": 1, "model": tmp_path / "model", "out": tmp_path / "row"})
+    assert summary["failures"] == []
+    assert summary["machine"]["device"].partition(":")[0] == choose_device("auto").type
+
+
+def test_a_device_that_is_not_here_is_refused(tmp_path: Path) -> None:
+    absent = "cuda" if choose_device("auto").type != "cuda" else "mps"
+    with pytest.raises(ConfigError, match=f"expected a device that is here, got '{absent}'"):
+        drive(**{**DRIVE, "episodes": 1, "out": tmp_path / "row", "device": absent})
     assert not (tmp_path / "row").exists()
 
 

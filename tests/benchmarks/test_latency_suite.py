@@ -14,10 +14,12 @@ from tiny_model import tiny_model
 
 from benchmarks.bench import SUITES
 from benchmarks.latency import FOREIGN, Row, latency
-from benchmarks.latency_subjects import has_bf16, has_swm
+from benchmarks.latency_subjects import has_swm
 from benchmarks.latency_table import ratio, targets
 from worldmodel.bundle import save
+from worldmodel.candidates import multiplies_bf16
 from worldmodel.cli import VERBS, main
+from worldmodel.training.device import choose_device
 
 TOY = {"num_samples": 8, "num_elites": 3, "num_iterations": 4, "horizon": 3, "tokens": 4, "width": 12, "depth": 2}
 
@@ -47,9 +49,11 @@ def test_one_table_of_all_rows_is_printed_and_written(
     found = json.loads((out / "latency.json").read_text(encoding="utf-8"))
     kept = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
     assert kept["suite"] == {"name": "latency", **found["settings"]}
-    assert {"cpu", "cores", "threads", "bf16"} <= set(found["machine"])
+    assert {"cpu", "cores", "threads", "device", "bf16"} <= set(found["machine"])
+    device = choose_device("auto")
+    assert found["machine"]["device"].partition(":")[0] == device.type
     planners = ["cem", "icem", "mppi"] + [FOREIGN] * has_swm()
-    fast = ["compact bf16"] * has_bf16(), ["cached bf16"] * has_bf16()
+    fast = ["compact bf16"] * multiplies_bf16(device), ["cached bf16"] * multiplies_bf16(device)
     modes = {"tiny": ["compact", *fast[0]], "transformer": ["full re-run", "cached", *fast[1]]}
     wanted = [(model, planner, mode) for model in modes for mode in modes[model] for planner in planners]
     wanted += [("tiny", planner, "whole decision") for planner in ("cem", "icem", "mppi")]
@@ -110,7 +114,7 @@ def test_the_settings_are_those_of_the_suite() -> None:
     composed = VERBS["bench"].options.compose(["suite=latency"])
     offered = {**composed, **composed["suite"]}
     taken = inspect.signature(latency).parameters
-    assert set(offered) - {"suite", "name", "shard", "cluster"} == set(taken) - {"config"}
+    assert set(offered) - {"suite", "name", "shard", "cluster", "agents"} == set(taken) - {"config"}
     same = {name: parameter.default for name, parameter in taken.items() if name not in ("out", "config", "planners")}
     assert {name: offered[name] for name in same} == same
     assert offered["name"] in SUITES

@@ -105,12 +105,21 @@ def search(*arguments: Any, **options: Any) -> Any:
     return cem(*arguments, **options, **SEARCH)
 
 
+def dreamer(reward: str) -> Any:
+    """Where sheeprl is installed: importing this file skips the test otherwise."""
+    from tests.benchmarks.test_dreamer_arms import agent
+
+    return agent(reward)
+
+
 AGENTS = {
     "hold": lambda: HoldAgent(3),
     "random": lambda: RandomAgent(3),
     "planning": lambda: tiny_model().agent(),
     "policy": lambda: PolicyAgent(policy()),
     "pixel_prediction": lambda: PixelPredictionAgent(pixels(), search, horizon=2),
+    "dreamerv3": lambda: dreamer("success"),
+    "dreamerv3_planning": lambda: dreamer("none"),
 }
 
 

@@ -54,7 +54,9 @@ def save_baseline(
 def load_baseline(folder: str | Path, kind: str) -> tuple[Baseline, dict[str, Any]]:
     """A baseline of this kind, verified, ready to act, and what results say of it.
 
-    {"name": its kind, "sha256", "parameters", "decisions" it was trained on, "configurations_tried"}.
+    {"name": its kind, "sha256", what `described` says, and what it was saved with: "parameters" (without those of the
+    encoder), "decisions" of the logs it learned from, optimiser "steps", "configurations_tried", and where it was given
+    more than others "privileged"}.
     Raises BundleError for anything else, also for a baseline of another kind.
     """
     sha256, place = fingerprint(folder), Path(folder)
@@ -75,7 +77,7 @@ def load_baseline(folder: str | Path, kind: str) -> tuple[Baseline, dict[str, An
             model = DreamerBaseline(encoder, DreamerConfig(**config["network"]))
         else:
             model = GoalPolicy(load_encoder(place / ENCODER), PolicyConfig(**config["network"]))
-        about = {"name": kind, "sha256": sha256, **config["about"]}
+        about = {"name": kind, "sha256": sha256, **described(model), **config["about"]}
     except (KeyError, TypeError, EncoderError) as error:
         raise BundleError(
             f"expected a baseline's config in {place / CONFIG}, got an error ({error}): copy it again"
@@ -85,3 +87,20 @@ def load_baseline(folder: str | Path, kind: str) -> tuple[Baseline, dict[str, An
         own = {key[len(part) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{part}.")}
         fill(module, own, f"the weights of {part} in {place}", BundleError)
     return model.eval().requires_grad_(False), about
+
+
+def described(model: Baseline) -> dict[str, Any]:
+    """What tells baselines of one kind apart: {"sees", "pixels": side of the pictures it sees [px]}.
+
+    Of DreamerV3 its "reward" and "size", too; with an encoder its "encoder_sha256".
+    """
+    facts: dict[str, Any] = {"sees": "features"}
+    if isinstance(model, PixelPredictor):
+        return {"sees": "pixels", "pixels": model.config.side}
+    if isinstance(model, DreamerBaseline):
+        facts = {"sees": model.config.sees, "reward": model.config.reward, "size": model.config.size}
+    if model.encoder is not None:
+        facts |= {"pixels": model.encoder.image_size, "encoder_sha256": model.encoder.sha256()}
+    if isinstance(model, DreamerBaseline) and model.config.sees == "pixels":
+        facts["pixels"] = model.config.side
+    return facts

@@ -18,6 +18,7 @@ from worldmodel.errors import ConfigError, TrainingError
 
 SIZES = ("1M", "12M", "25M", "50M", "100M", "200M", "400M")
 CPU = torch.device("cpu")
+WARMUP = 1000  # steps, as published
 # Without a reward there is nothing to act for: the world model alone is trained.
 NO_ACTOR = (
     "algo.horizon=1",
@@ -87,14 +88,14 @@ class Dreamer(nn.Module):
         """All that training changes, by name."""
         return {**dict(self.modules_by_name.items()), "moments": self.moments}
 
-    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
-        """The official one: LaProp with adaptive clipping, 1000 steps of linear warm-up, then constant."""
+    def optimizer(self, learning_rate: float, warmup: int = WARMUP) -> torch.optim.Optimizer:
+        """The official one: LaProp with adaptive clipping, `warmup` steps of linear warm-up, then constant."""
         from sheeprl.algos.dreamer_v3_5.optim import LaProp
 
         given = {key: value for key, value in self.settings.algo.optimizer.items() if key != "_target_"}
         world, actor, critic, _ = self._wrapped
         weights = [*world.parameters(), *actor.parameters(), *critic.parameters()]
-        made: torch.optim.Optimizer = LaProp(weights, **{**given, "lr": learning_rate})
+        made: torch.optim.Optimizer = LaProp(weights, **{**given, "lr": learning_rate, "warmup": warmup})
         return made
 
     def update(
@@ -121,7 +122,10 @@ class Dreamer(nn.Module):
 
     @torch.no_grad()
     def validate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        """The losses of the world model on a batch as `update` takes it, without a step."""
+        """The losses of the world model on a batch as `update` takes it, without a step; the same for the same batch.
+
+        The posteriors it draws are seeded, and torch's global generator is left as it was.
+        """
         from sheeprl.algos.dreamer_v3_5.dreamer_v3_5 import world_model_loss, world_model_loss_kwargs
 
         batch = {key: value.to(self.device) for key, value in batch.items()}
@@ -132,7 +136,10 @@ class Dreamer(nn.Module):
         deter, stoch = self._blank(count)
         truth = (before, first, batch["rewards"], batch["terminated"])
         given = world_model_loss_kwargs(self.settings)
-        found = world_model_loss(self._wrapped[0], observed, *truth, deter, stoch, **given, entropies=False)[-1]
+        own = [] if self.device.type == "cpu" else [self.device.index or 0]
+        with torch.random.fork_rng(devices=own, device_type=self.device.type):
+            torch.manual_seed(0)
+            found = world_model_loss(self._wrapped[0], observed, *truth, deter, stoch, **given, entropies=False)[-1]
         return {name.partition("/")[2]: float(value) for name, value in found.items()}
 
     def begin(self, count: int) -> None:

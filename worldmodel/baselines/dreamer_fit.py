@@ -32,7 +32,7 @@ def fit_dreamer(
     sheeprl draws from torch's global generator, which is seeded for every step and left as it was.
     """
     starts = table.window_starts(settings.window, table.split()[0])
-    parts, optimizer = model.trainable(), model.dreamer.optimizer(settings.learning_rate)
+    parts, optimizer = model.trainable(), model.dreamer.optimizer(settings.learning_rate, settings.warmup)
     model.dreamer.train()
     state = load_checkpoint(folder, parts, optimizer)
     first = 0 if state is None else int(state["step"])

@@ -6,7 +6,7 @@ pictures [px], E width of the pooled features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,8 @@ from worldmodel.encoders import FrozenEncoder
 from worldmodel.errors import ConfigError
 from worldmodel.model import WorldModel
 from worldmodel.projector import FeatureNorm
-from worldmodel.training.run import cached_features, parameters_sha256
+from worldmodel.training.features import cached_features
+from worldmodel.units import ActionUnits
 
 Array = NDArray[Any]
 
@@ -31,7 +32,7 @@ SEES, REWARDS, COMPARED = ("features", "pixels"), ("success", "distance", "task"
 
 
 @dataclass(frozen=True)
-class DreamerConfig:
+class DreamerConfig(ActionUnits):
     """Everything that decides the shapes, and what is learned.
 
     reward: "success", 1 on reaching the goal's very row of the log, which ends the pursuit; "distance", minus that of
@@ -39,6 +40,7 @@ class DreamerConfig:
     sees: "features" of the frozen encoder, averaged over squares of side `pool`, or "pixels", of `side` [px].
     size: one of dreamer.SIZES. length: steps of a sequence. span: decisions to the farthest goal; None: as far as the
     episode goes. compare: what planning compares with the goal's, "posterior" or "decoded" (what is seen).
+    action_range: see ActionUnits.
     """
 
     action_dim: int
@@ -51,6 +53,7 @@ class DreamerConfig:
     pool: int = 2
     side: int = 64
     compare: str = "posterior"
+    action_range: Sequence[Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("reward", REWARDS), ("sees", SEES), ("compare", COMPARED)):
@@ -110,7 +113,7 @@ class DreamerBaseline(nn.Module):
         if self.encoder is None:
             return np.zeros((len(table), 0, 0), np.float16)
         source = cast(WorldModel, self)  # which has the two parts that are asked for, encoder and norm
-        return cached_features(source, table, folder, parameters_sha256(self.encoder), data_sha256, device)
+        return cached_features(source, table, folder, self.encoder.sha256(), data_sha256, device)
 
     def fit_statistics(self, table: Table, episodes: Array) -> None:
         """Take the mean and the scale of the proprioception."""

@@ -41,7 +41,10 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class FitSettings:
-    """steps: optimiser steps. batch_size: samples per step. window: rows that a sample needs from its first on."""
+    """steps: optimiser steps. batch_size: samples per step. window: rows that a sample needs from its first on.
+
+    warmup: steps in which DreamerV3's learning rate rises; that of the others follows from `steps`.
+    """
 
     steps: int
     batch_size: int
@@ -51,6 +54,7 @@ class FitSettings:
     weight_decay: float = 1e-3
     clip_norm: float = 1.0
     checkpoint_every: int = 1000
+    warmup: int = 1000
 
 
 def fit(

@@ -21,6 +21,7 @@ from worldmodel.data.cache import load_features
 from worldmodel.data.table import Table
 from worldmodel.predictor import Fourier, Kinematics, ResidualBlock
 from worldmodel.training.fit import read_windows
+from worldmodel.units import ActionUnits
 
 Array = NDArray[Any]
 
@@ -28,9 +29,10 @@ LOOK = 16  # decisions of the forecast that validation looks at
 
 
 @dataclass(frozen=True)
-class PixelConfig:
+class PixelConfig(ActionUnits):
     """Everything that decides the shapes. side: of the pictures [px], a multiple of 8. window: decisions rolled out in
-    training. channels: after the first convolution, doubled by each of the two after it."""
+    training. channels: after the first convolution, doubled by each of the two after it. action_range: see ActionUnits.
+    """
 
     action_dim: int
     proprio_dim: int
@@ -39,6 +41,7 @@ class PixelConfig:
     hidden: int = 512
     blocks: int = 2
     window: int = 4
+    action_range: Sequence[Sequence[float]] | None = None
 
 
 class Shrink(nn.Module):

@@ -20,19 +20,21 @@ from worldmodel.encoders import FrozenEncoder
 from worldmodel.model import WorldModel
 from worldmodel.predictor import Fourier, ResidualBlock
 from worldmodel.projector import CompactProjector, FeatureNorm
-from worldmodel.training.run import cached_features, parameters_sha256
+from worldmodel.training.features import cached_features
+from worldmodel.units import ActionUnits
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
+class PolicyConfig(ActionUnits):
     """Everything that decides the shapes, and what is imitated.
 
     target: "action", the logged one (goal-conditioned behaviour cloning), or "displacement", the sum of the logged
     actions up to the goal, clipped to the box (inverse dynamics over several decisions).
     span: decisions to the farthest goal in training; None: as far as the episode goes.
     pool: side of the squares of encoder tokens that are averaged into one before anything else.
+    action_range: see ActionUnits.
     """
 
     action_dim: int
@@ -45,6 +47,7 @@ class PolicyConfig:
     hidden: int = 256
     blocks: int = 3
     pool: int = 1
+    action_range: Sequence[Sequence[float]] | None = None
 
 
 class GoalPolicy(nn.Module):
@@ -71,7 +74,7 @@ class GoalPolicy(nn.Module):
     def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Array:
         """The very features the planner is trained on, float16 [N,M,F]: a memory map in `folder`."""
         source = cast(WorldModel, self)  # which has the two parts that are asked for, encoder and norm
-        return cached_features(source, table, folder, parameters_sha256(self.encoder), data_sha256, device)
+        return cached_features(source, table, folder, self.encoder.sha256(), data_sha256, device)
 
     def fit_statistics(self, table: Table, episodes: Array) -> None:
         """Take the range of the proprioception."""
@@ -93,7 +96,7 @@ class GoalPolicy(nn.Module):
         return (self.act(z[:, 0], z[:, 1], proprio).float() - target).square().mean()
 
     def act(self, z: Tensor, z_goal: Tensor, proprio: Tensor) -> Tensor:
-        """[B,D], [B,D], [B,P] -> [B,A], unbounded; clip before use."""
+        """[B,D], [B,D], [B,P] -> [B,A], unbounded; clip to [-1, 1] and `config.denormalise` before use."""
         out: Tensor = self.trunk(torch.cat([z, z_goal, self.fourier(proprio)], dim=-1))
         return out
 

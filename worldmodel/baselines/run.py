@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,18 @@ from worldmodel.baselines.pixels import PixelConfig, PixelPredictor
 from worldmodel.baselines.policy import GoalPolicy, PolicyConfig
 from worldmodel.baselines.strip import STRIP, write_strip
 from worldmodel.data.load import cache_of, load_table
-from worldmodel.data.table import Table
+from worldmodel.data.table import Table, action_range
 from worldmodel.encoders import load_encoder
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.pretrain.fit import Metrics
 from worldmodel.storage import write_json
 from worldmodel.training.device import choose_device
-from worldmodel.training.folder import CHECKPOINTS, resume_folder
-from worldmodel.training.run import REPORT, SPLIT, machine, parameters_sha256
+from worldmodel.training.folder import CHECKPOINTS, checkpoints_at, resume_folder
+from worldmodel.training.run import REPORT, SPLIT, machine
 
 Array = NDArray[Any]
+
+OF_TRAINING = ("name", "batch_size", "warmup")  # what a kind says beside the fields of its network's config
 
 
 def baseline(
@@ -50,21 +52,24 @@ def baseline(
 ) -> dict[str, Any]:
     """Train one baseline on the episodes that `train` trains on, and write it to `out`/model.
 
-    kind: {"name" (one of KINDS), "batch_size", and the fields of PolicyConfig, PixelConfig or DreamerConfig that the
-    data does not decide}. encoder: of the policies; pixel_prediction has none, and also writes forecast.png, its
-    forecasts beside the truth. learning_rate: None is the kind's own. configurations_tried: settings that were tried,
-    these included; in every result. camera, frame_skip, skip_bad_episodes: see `load_table`.
+    kind: {"name" (one of KINDS), "batch_size", of DreamerV3 "warmup", and the fields of PolicyConfig, PixelConfig or
+    DreamerConfig that the data does not decide}. encoder: of the policies; pixel_prediction has none, and also writes
+    forecast.png, its forecasts beside the truth. learning_rate: None is the kind's own. configurations_tried: settings
+    that were tried, these included; in every result. camera, frame_skip, skip_bad_episodes: see `load_table`.
     The same call again resumes. Returns the report that is written as report.json.
     Raises ConfigError, DataError, EncoderError or TrainingError.
     """
     folder, chosen = Path(out), choose_device(device)
-    sizes = {key: value for key, value in kind.items() if key not in ("name", "batch_size")}
+    sizes = {key: value for key, value in kind.items() if key not in OF_TRAINING}
     if kind["name"] not in KINDS:
         raise ConfigError(f"expected kind to be one of {', '.join(KINDS)}, got {kind['name']!r}: choose one of them")
     loaded = load_table(list(data), camera=camera, frame_skip=frame_skip, skip_bad_episodes=skip_bad_episodes)
-    table = loaded.table
-    model = _new(str(kind["name"]), sizes, encoder, table, seed, chosen)
-    settings = _settings(model, steps, int(kind["batch_size"]), learning_rate, seed)
+    known = loaded.table.actions[np.isin(loaded.table.episode, loaded.table.split()[0])]
+    sizes["action_range"] = action_range(known, frame_skip)
+    model = _new(str(kind["name"]), sizes, encoder, loaded.table, seed, chosen)
+    actions = model.config.normalise(torch.from_numpy(loaded.table.actions)).numpy()
+    table = replace(loaded.table, actions=actions)
+    settings = _settings(model, kind, steps, learning_rate, seed)
     _require_windows(table, settings.window, data)
     identity = {
         "kind": kind["name"],
@@ -82,25 +87,29 @@ def baseline(
     validation = _train(model, table, features, settings, folder, chosen)
     about = {
         "parameters": sum(weight.numel() for part in model.trainable().values() for weight in part.parameters()),
-        "decisions": int(np.isin(table.episode, table.split()[0]).sum()),
+        "decisions": len(known),
+        "steps": steps,
         "configurations_tried": configurations_tried,
     }
     found = {"camera": camera, "frame_skip": frame_skip, "data": loaded.about(), "validation": validation}
     return _finish(model, about, {**identity, **about, **found, "machine": machine(chosen)}, folder, data)
 
 
-def _settings(model: Baseline, steps: int, batch_size: int, learning_rate: float | None, seed: int) -> FitSettings:
-    """How it is trained; DreamerV3 as published."""
+def _settings(
+    model: Baseline, kind: Mapping[str, Any], steps: int, learning_rate: float | None, seed: int
+) -> FitSettings:
+    """How it is trained; DreamerV3 as published, unless told otherwise."""
+    batch_size = int(kind["batch_size"])
     if isinstance(model, DreamerBaseline):
-        rate = 4e-5 if learning_rate is None else learning_rate
-        return FitSettings(steps, batch_size, rate, seed, model.config.length, weight_decay=0.0)
+        rate, warmup = 4e-5 if learning_rate is None else learning_rate, int(kind["warmup"])
+        return FitSettings(steps, batch_size, rate, seed, model.config.length, weight_decay=0.0, warmup=warmup)
     window = model.config.window + 1 if isinstance(model, PixelPredictor) else 2
     return FitSettings(steps, batch_size, 1e-3 if learning_rate is None else learning_rate, seed, window)
 
 
 def _encoder_sha256(model: Baseline) -> str | None:
     encoder = None if isinstance(model, PixelPredictor) else model.encoder
-    return None if encoder is None else parameters_sha256(encoder)
+    return None if encoder is None else encoder.sha256()
 
 
 def _new(kind: str, sizes: Mapping[str, Any], encoder: str, table: Table, seed: int, device: torch.device) -> Baseline:
@@ -124,9 +133,7 @@ def _train(
     train, held_out = table.split()
     model.fit_statistics(table, train)
     checkpoints = folder / CHECKPOINTS
-    checkpoints.mkdir(exist_ok=True)
-    done = max((int(path.name[5:]) for path in checkpoints.glob("step-????????")), default=0)
-    report = Metrics(folder / "metrics.jsonl", done)
+    report = Metrics(folder / "metrics.jsonl", checkpoints_at(checkpoints))
     if isinstance(model, DreamerBaseline):
         fit_dreamer(model, table, features, settings, checkpoints, report)
     else:
