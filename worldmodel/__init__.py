@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from worldmodel.encoders import load_encoder
     from worldmodel.errors import WorldModelError
     from worldmodel.model import WorldModel
+    from worldmodel.tokens import TokenModel
     from worldmodel.types import Agent, Decision
     from worldmodel.vjepa2_ac import VJEPA2AC
 
@@ -21,6 +22,7 @@ _HOME = {
     "Agent": "worldmodel.types",
     "Decision": "worldmodel.types",
     "PlanningAgent": "worldmodel.agent",
+    "TokenModel": "worldmodel.tokens",
     "VJEPA2AC": "worldmodel.vjepa2_ac",
     "WorldModel": "worldmodel.model",
     "WorldModelError": "worldmodel.errors",
@@ -28,7 +30,10 @@ _HOME = {
     "load_encoder": "worldmodel.encoders",
 }
 
-__all__ = ["VJEPA2AC", "Agent", "Decision", "PlanningAgent", "WorldModel", "WorldModelError", "load", "load_encoder"]
+__all__ = [
+    "VJEPA2AC", "Agent", "Decision", "PlanningAgent", "TokenModel", "WorldModel", "WorldModelError", "load",
+    "load_encoder",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
