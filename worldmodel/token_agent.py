@@ -62,7 +62,8 @@ class TokenAgent:
                 f"and {chunk}: correct the one that is out of range"
             )
         if proprio_weight > 0.0 and model.reader is None:
-            raise ConfigError("expected proprio_weight=0 for a model that reads no pose from pictures, got more")
+            got = f"{proprio_weight:g}: leave it out, or train with predictor.reader_hidden above 0"
+            raise ConfigError(f"expected proprio_weight=0 for a model that reads no pose from pictures, got {got}")
         device, dims = model.device(), model.config.action_dim
         bound = torch.ones(dims, device=device)
         self._model, self._horizon, self._std = model, horizon, initial_std

@@ -119,9 +119,12 @@ def _stages(
     if not known >= set(objective):
         wrong, mend = ", ".join(sorted(set(objective) - known)), "tokens" if tokens else "standard"
         raise ConfigError(f"expected an objective for this predictor, got one with {wrong}: give objective={mend}")
+    shared: dict[str, Any] = {
+        "joint": settings, "tracking": tracking, "ema": ema, "pose_steps": pose_steps, "tensorboard": tensorboard
+    }  # fmt: skip
     if tokens:
-        return TokenStages(settings, tracking, TokenLoss(**objective), ema, pose_steps, tensorboard)
-    return Stages(settings, tracking, refine_steps, Weights(**objective), ema, pose_steps, tensorboard)
+        return TokenStages(losses=TokenLoss(**objective), **shared)
+    return Stages(refine_steps=refine_steps, weights=Weights(**objective), **shared)
 
 
 def _require_frozen(frozen: FrozenEncoder, fingerprint: str) -> None:

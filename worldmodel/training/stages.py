@@ -29,9 +29,9 @@ from worldmodel.training.validate import latents
 REFINE_BATCH, REFINE_WINDOW = 256, 8
 
 
-@dataclass(frozen=True)
-class Stages:
-    """The settings of all. ema: decay of the weights' average, 0 for none. tensorboard: write its files, too.
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """What the stages of every model share. ema: decay of the weights' average, 0 for none. tensorboard: its files.
 
     pose_steps: of the fits of the pose's reader and of the motion; None: as many as of the tracker's.
 
@@ -40,8 +40,6 @@ class Stages:
 
     joint: TrainSettings
     tracking: TrackSettings
-    refine_steps: int
-    weights: Weights
     ema: float = 0.0
     pose_steps: int | None = None
     tensorboard: bool = False
@@ -49,6 +47,21 @@ class Stages:
     def __post_init__(self) -> None:
         if self.tensorboard:
             require_tensorboard()
+
+    @property
+    def posing(self) -> TrackSettings:
+        """Those of the fits of the pose's reader and of the motion."""
+        if self.pose_steps is None:
+            return self.tracking
+        return dataclasses.replace(self.tracking, steps=self.pose_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages(Fitting):
+    """The stages of the compact model."""
+
+    refine_steps: int
+    weights: Weights
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -77,13 +90,6 @@ class Stages:
             "encoder_sha256": encoder_sha256,
             "data_sha256": data_sha256,
         }
-
-    @property
-    def posing(self) -> TrackSettings:
-        """Those of the fits of the pose's reader and of the motion."""
-        if self.pose_steps is None:
-            return self.tracking
-        return dataclasses.replace(self.tracking, steps=self.pose_steps)
 
 
 def begin_stage(folder: Path, name: str, steps: int = 1, *, tensorboard: bool) -> tuple[Path, Report]:

@@ -27,10 +27,9 @@ from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.descent import Average, descend
 from worldmodel.training.distributed import averaged, from_first, rank, share
 from worldmodel.training.fit import TrainSettings, read_windows
-from worldmodel.training.frames import TrackSettings, fit_pose
-from worldmodel.training.metrics import require_tensorboard
+from worldmodel.training.frames import fit_pose
 from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
-from worldmodel.training.stages import begin_stage
+from worldmodel.training.stages import Fitting, begin_stage
 
 Array = NDArray[Any]
 
@@ -57,23 +56,11 @@ class TokenLoss:
         return difference.abs().mean() if self.loss == "l1" else difference.square().mean()
 
 
-@dataclass(frozen=True)
-class TokenStages:
-    """The stages of a token model: its predictor, and the reader of poses. See `Stages` for the fields it shares.
+@dataclass(frozen=True, kw_only=True)
+class TokenStages(Fitting):
+    """The stages of a token model: its predictor, and the reader of poses."""
 
-    Raises ConfigError where tensorboard is wanted and not installed.
-    """
-
-    joint: TrainSettings
-    tracking: TrackSettings
     losses: TokenLoss
-    ema: float = 0.0
-    pose_steps: int | None = None
-    tensorboard: bool = False
-
-    def __post_init__(self) -> None:
-        if self.tensorboard:
-            require_tensorboard()
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -84,12 +71,6 @@ class TokenStages:
     def least_frames(self) -> int:
         """Of a training episode."""
         return self.joint.window + 1
-
-    @property
-    def posing(self) -> TrackSettings:
-        """Those of the fit of the pose's reader."""
-        steps = self.tracking.steps if self.pose_steps is None else self.pose_steps
-        return dataclasses.replace(self.tracking, steps=steps)
 
     def sizes(self, predictor: Mapping[str, Any], table: Table) -> dict[str, Any]:
         """The predictor's settings for this data. Raises ConfigError where they do not fit those of the training."""
