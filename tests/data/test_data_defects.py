@@ -175,3 +175,11 @@ def test_a_video_of_another_episode(videos: Path, shift: float) -> None:
 def test_a_video_without_a_template(videos: Path) -> None:
     change_info(videos, video_path=None)
     refused(videos, f"a video_path in {videos / 'meta/info.json'}", "got null")
+
+
+def test_truth_that_the_description_has_lost(videos: Path) -> None:
+    """One flipped bit in its name, and the optional column would be left out without a word."""
+    table = pq.read_table(videos / DATA)
+    truth = pa.array([[0.0]] * len(table), type=pa.list_(pa.float32(), 1))
+    pq.write_table(table.append_column("privileged.state", truth), videos / DATA)
+    refused(videos, f"'privileged.state' among the features in {videos / 'meta/info.json'}", str(videos / DATA))

@@ -140,6 +140,9 @@ class Part:
         if missing:
             got = ", ".join(file.schema_arrow.names)
             raise DataError(f"expected the column {missing[0]!r} in {path}, got {got}: write the file with it")
+        if PRIVILEGED in file.schema_arrow.names and PRIVILEGED not in self.info.features:
+            info, got = self.info.root / "meta/info.json", f"it as a column of {path} only: mend that name"
+            raise DataError(f"expected {PRIVILEGED!r} among the features in {info}, got {got}")
         metadata, expected = file.metadata, self._rows_in[row.chunk, row.file]
         if metadata.num_rows != expected:
             got = f"{metadata.num_rows} rows in {path}: {COPY_FILE}"
