@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +193,17 @@ def test_the_lock_dies_with_its_holder_and_names_it(tmp_path: Path) -> None:
             pass
         assert path.exists()
     assert not path.exists()
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / LOCK
+    holder = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        monkeypatch.setattr(time, "sleep", lambda _: os.pwrite(holder, b"4711\n", 0))  # between two looks
+        with pytest.raises(OutputError, match=r"got process 4711 at work in"), folder_lock(path):
+            pass
+    finally:
+        os.close(holder)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from worldmodel.errors import OutputError
+
+NAMELESS_S = 1.0  # how long a holder may take between its lock and its name in the file
 
 
 @contextmanager
@@ -42,6 +45,7 @@ def run_lock(out: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path, guarded: Path) -> int:
+    give_up = time.monotonic() + NAMELESS_S
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -51,9 +55,12 @@ def _acquire(path: Path, guarded: Path) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            holder = os.read(descriptor, 32).decode(errors="replace").strip()
             os.close(descriptor)
-            got = f"process {holder} at work in {guarded}"
+            if not holder and time.monotonic() < give_up:  # locked this instant: its name is about to follow
+                time.sleep(0.01)
+                continue
+            got = f"process {holder or 'unknown'} at work in {guarded}"
             raise OutputError(
                 f"expected a folder nobody writes to, got {got}: wait for it, or choose another"
             ) from error
