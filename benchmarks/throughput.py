@@ -23,6 +23,7 @@ from tqdm import tqdm
 import worldmodel
 from benchmarks.machine import machine, versions
 from worldmodel.data.cache import encode_rows, load_features
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.errors import ConfigError
 from worldmodel.model import WorldModel
@@ -157,7 +158,7 @@ def _rows(
     def encode(step: int) -> torch.Tensor:
         return encode_rows(encoder, table.frames[drawn(step).ravel()], device)
 
-    def learn(step: int, features: NDArray[Any] | None) -> None:
+    def learn(step: int, features: Rows | None) -> None:
         rows = drawn(step)
         if features is None:
             fresh = model.norm(encode(step).to(device)).reshape(*rows.shape, encoder.tokens, encoder.width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_rows_of_a_bad_episode_leave_zeros(tmp_path: Path) -> None:
     change_column(root, CAMERA, put(7, black), DATA.replace("000.parquet", "003.parquet"))
     loaded = load_table([str(root)], skip_bad_episodes=True)
     assert loaded.skipped == (3,)
-    np.testing.assert_array_equal(loaded.table.frames, good)
+    np.testing.assert_array_equal(loaded.table.frames[:], good)
     (path,) = (tmp_path / ".cache").glob("frames-*.npy")
     assert path.read_bytes() == saved(np.concatenate([good, np.zeros((8, 16, 16, 3), np.uint8)]))
 
@@ -60,7 +61,7 @@ def test_larger_pictures_are_kept_as_the_encoder_would_resize_them(video: bool, 
     assert frames.shape == (7, 32, 32, 3)
     dataset = open_dataset(root)
     whole = np.concatenate([dataset.read_episode(i).frames[::2] for i in range(3)])
-    wanted, got = (normalise_pixels(torch.from_numpy(np.array(each)), 32) for each in (whole, frames))
+    wanted, got = (normalise_pixels(torch.from_numpy(each), 32) for each in (whole, frames[:]))
     assert float((wanted - got).abs().max()) <= 0.51 * GREY
     assert float((wanted - got).abs().max()) > 0
 
@@ -76,7 +77,7 @@ def test_a_long_episode_is_never_in_memory(video: bool, tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     episode = 240 * 64 * 96 * 3
-    assert table.frames.nbytes == 2 * episode
+    assert math.prod(table.frames.shape) == 2 * episode
     assert peak < episode / 4
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from worldmodel.baselines.dreamer_policy import DreamerBaseline
 from worldmodel.baselines.fit import FitSettings
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.errors import TrainingError
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -22,7 +21,7 @@ from worldmodel.training.schedule import step_rng
 def fit_dreamer(
     model: DreamerBaseline,
     table: Table,
-    features: NDArray[Any],
+    features: Rows,
     settings: FitSettings,
     folder: Path,
     report: Callable[[dict[str, float]], None],

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from worldmodel.baselines.dreamer import CPU, Dreamer
 from worldmodel.baselines.dreamer_data import distance_reward, hindsight_sequences, labels, pooled, small_pictures
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.encoders import FrozenEncoder
 from worldmodel.errors import ConfigError
@@ -107,8 +108,8 @@ class DreamerBaseline(nn.Module):
         """The parts that are trained or fitted; the encoder stays frozen."""
         return {"norm": self.norm, "posture": self.posture, **self.dreamer.parts()}
 
-    def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Array:
-        """The very features the planner is trained on, float16 [N,M,F]: a memory map in `folder`. Without an encoder
+    def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Rows:
+        """The very features the planner is trained on, float16 [N,M,F]: a file in `folder`. Without an encoder
         there are none, [N,0,0]."""
         if self.encoder is None:
             return np.zeros((len(table), 0, 0), np.float16)
@@ -121,7 +122,7 @@ class DreamerBaseline(nn.Module):
         self.posture.fit(torch.from_numpy(table.proprio[rows])[:, None])
 
     def draw(
-        self, table: Table, features: Array, starts: Array, rng: np.random.Generator, count: int
+        self, table: Table, features: Rows, starts: Array, rng: np.random.Generator, count: int
     ) -> dict[str, Tensor]:
         """n sequences as `Dreamer.update` takes them, of L rows from random `starts`."""
         config, sparse = self.config, self.config.reward == "success"
@@ -146,19 +147,19 @@ class DreamerBaseline(nn.Module):
         assert self.encoder is not None
         return pooled(self.norm(self.encoder(frames[:, None]))[:, 0], self.config.pool)
 
-    def validate(self, table: Table, features: Array, episodes: Array) -> dict[str, Any]:
+    def validate(self, table: Table, features: Rows, episodes: Array) -> dict[str, Any]:
         """The losses of the world model on held-out sequences."""
         starts = table.window_starts(self.config.length, episodes)
         return self.dreamer.validate(self.draw(table, features, starts, np.random.default_rng(0), 64))
 
-    def _recall(self, table: Table, features: Array, rows: Array) -> Tensor:
+    def _recall(self, table: Table, features: Rows, rows: Array) -> Tensor:
         """What `see` gives for rows [L,n] of the table."""
         if self.config.sees == "features":
             return self._embeddings(features, rows)
         flat = small_pictures(torch.from_numpy(table.frames[rows.ravel()]), self.config.side)
         return flat.reshape(*rows.shape, *flat.shape[1:])
 
-    def _embeddings(self, features: Array, rows: Array) -> Tensor:
+    def _embeddings(self, features: Rows, rows: Array) -> Tensor:
         """Pooled features [L,n,E] of rows [L,n]; a row that occurs often is read once."""
         once, where = np.unique(rows, return_inverse=True)
         return pooled(torch.from_numpy(features[once]).float(), self.config.pool)[torch.from_numpy(where)]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.descent import descend
@@ -29,7 +30,7 @@ class Learner(Protocol):
         ...
 
     def draw(
-        self, table: Table, features: Array, starts: Array, rng: np.random.Generator, count: int
+        self, table: Table, features: Rows, starts: Array, rng: np.random.Generator, count: int
     ) -> tuple[Tensor, ...]:
         """A batch of `count` samples that begin at rows out of `starts`."""
         ...
@@ -60,7 +61,7 @@ class FitSettings:
 def fit(
     learner: Learner,
     table: Table,
-    features: Array,
+    features: Rows,
     settings: FitSettings,
     folder: Path,
     device: torch.device,

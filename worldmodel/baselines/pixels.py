@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worldmodel.data.cache import load_features
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.predictor import Fourier, Kinematics, ResidualBlock
 from worldmodel.training.fit import read_windows
@@ -86,8 +87,8 @@ class PixelPredictor(nn.Module):
         names = ("kinematics", "fourier", "down", "up", "enter", "middle", "leave")
         return {name: getattr(self, name) for name in names}
 
-    def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Array:
-        """All pictures, small, float16 [N,s*s,3]: a memory map in `folder`."""
+    def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Rows:
+        """All pictures, small, float16 [N,s*s,3]: a file in `folder`."""
         name = hashlib.sha256(f"pixels {self.config.side} {data_sha256}".encode()).hexdigest()
         return load_features(self.shrink, table, name, folder, nn.Identity(), device)
 
@@ -99,7 +100,7 @@ class PixelPredictor(nn.Module):
         self.fourier.fit(proprio[rows])
 
     def draw(
-        self, table: Table, features: Array, starts: Array, rng: np.random.Generator, count: int
+        self, table: Table, features: Rows, starts: Array, rng: np.random.Generator, count: int
     ) -> tuple[Tensor, ...]:
         """n random windows: pictures [n,T,s*s,3], actions [n,T,A], proprio [n,T,P]."""
         rows = starts[rng.integers(0, len(starts), count)][:, None] + np.arange(self.config.window + 1)
@@ -144,7 +145,7 @@ class PixelPredictor(nn.Module):
         return drawn
 
     @torch.no_grad()
-    def validate(self, table: Table, features: Array, episodes: Array) -> dict[str, Any]:
+    def validate(self, table: Table, features: Rows, episodes: Array) -> dict[str, Any]:
         """Per decision, on held-out windows: squared error of the forecast, of a still picture, and sharpness.
 
         sharpness: see the function, of what changed since the first picture.
@@ -158,7 +159,7 @@ class PixelPredictor(nn.Module):
         }
 
     @torch.no_grad()
-    def forecast(self, table: Table, features: Array, episodes: Array, most: int) -> tuple[Tensor, Tensor]:
+    def forecast(self, table: Table, features: Rows, episodes: Array, most: int) -> tuple[Tensor, Tensor]:
         """True pictures [n,L+1,3,s,s] of windows in which most changes, and the forecast of all but the first."""
         lengths = np.bincount(table.episode)[episodes]
         look = min(LOOK, int(lengths.max()) - 1)

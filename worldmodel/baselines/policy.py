@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.encoders import FrozenEncoder
 from worldmodel.model import WorldModel
@@ -71,8 +72,8 @@ class GoalPolicy(nn.Module):
         """The parts that are trained; the encoder stays frozen."""
         return {"norm": self.norm, "projector": self.projector, "fourier": self.fourier, "trunk": self.trunk}
 
-    def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Array:
-        """The very features the planner is trained on, float16 [N,M,F]: a memory map in `folder`."""
+    def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Rows:
+        """The very features the planner is trained on, float16 [N,M,F]: a file in `folder`."""
         source = cast(WorldModel, self)  # which has the two parts that are asked for, encoder and norm
         return cached_features(source, table, folder, self.encoder.sha256(), data_sha256, device)
 
@@ -81,7 +82,7 @@ class GoalPolicy(nn.Module):
         self.fourier.fit(torch.from_numpy(table.proprio[table.window_starts(2, episodes)]))
 
     def draw(
-        self, table: Table, features: Array, starts: Array, rng: np.random.Generator, count: int
+        self, table: Table, features: Rows, starts: Array, rng: np.random.Generator, count: int
     ) -> tuple[Tensor, ...]:
         """n random pairs from the rows `starts`: features and hindsight goals [n,M,F], proprio [n,P], target [n,A]."""
         rows, goals = hindsight(table, starts, rng, count, self.config.span)
@@ -106,7 +107,7 @@ class GoalPolicy(nn.Module):
         return z[:, 0, 0]
 
     @torch.no_grad()
-    def validate(self, table: Table, features: Array, episodes: Array) -> dict[str, Any]:
+    def validate(self, table: Table, features: Rows, episodes: Array) -> dict[str, Any]:
         """Squared error of the action on held-out pairs, and that of the mean target, which a policy has to beat."""
         starts = table.window_starts(2, episodes)
         batch = self.draw(table, features, starts, np.random.default_rng(0), min(4096, 4 * len(starts)))

@@ -21,6 +21,7 @@ from worldmodel.baselines.pixels import PixelConfig, PixelPredictor
 from worldmodel.baselines.policy import GoalPolicy, PolicyConfig
 from worldmodel.baselines.strip import STRIP, write_strip
 from worldmodel.data.load import cache_of, load_table
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table, action_range
 from worldmodel.encoders import load_encoder
 from worldmodel.errors import ConfigError, DataError
@@ -127,7 +128,7 @@ def _new(kind: str, sizes: Mapping[str, Any], encoder: str, table: Table, seed: 
 
 
 def _train(
-    model: Baseline, table: Table, features: Array, settings: FitSettings, folder: Path, device: torch.device
+    model: Baseline, table: Table, features: Rows, settings: FitSettings, folder: Path, device: torch.device
 ) -> dict[str, Any]:
     """Train in place; what held-out episodes say, and for a generator the picture of it."""
     train, held_out = table.split()

@@ -1,4 +1,4 @@
-"""Encode frames once: a memory map beside the data, keyed by what it was made from.
+"""Encode frames once: a file beside the data, keyed by what it was made from.
 
 Legend: N rows, S image side [px], M encoder tokens, F their width.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.data.frames import require_space
+from worldmodel.data.rows import RowFile, RowWriter
 from worldmodel.data.table import Table
 from worldmodel.storage import atomic_file, sha256_file, write_json
 from worldmodel.types import Encoder
@@ -41,29 +42,28 @@ def load_features(
     folder: Path,
     normalise: Callable[[Tensor], Tensor],
     device: torch.device,
-) -> Array:
-    """Normalised features of every row, float16 [N,M,F], a memory map; computed once under `name`.
+) -> RowFile:
+    """Normalised features of every row, float16 [N,M,F], a file; computed once under `name`.
 
     Raises OutputError where the disk has no space for them.
     """
     path, seal = folder / f"features-{name[:32]}.npy", folder / f"features-{name[:32]}.json"
     if _whole(path, seal):
-        cached: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return cached
+        return RowFile(path)
     total, batch = len(table), 64
     shape = (total, encoder.tokens, encoder.width)
     require_space(folder, math.prod(shape) * 2, f"the features of {total} pictures")
-    with atomic_file(path) as temporary, tqdm(total=total, unit="frame", desc="encode", mininterval=1.0) as bar:
-        features = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+    with (
+        atomic_file(path) as temporary,
+        RowWriter(temporary, shape, np.float16) as features,
+        tqdm(total=total, unit="frame", desc="encode", mininterval=1.0) as bar,
+    ):
         for start in range(0, total, batch):
             part = normalise(encode_rows(encoder, table.frames[start : start + batch], device))
-            features[start : start + len(part)] = part.to(torch.float16).numpy()
+            features.put(start, part.to(torch.float16).numpy())
             bar.update(len(part))
-        features.flush()
-        del features
     write_json(seal, {"sha256": sha256_file(path)})
-    loaded: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return loaded
+    return RowFile(path)
 
 
 def _whole(path: Path, seal: Path) -> bool:

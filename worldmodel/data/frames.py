@@ -1,4 +1,4 @@
-"""The file of decoded pictures: written one by one in the size an encoder needs, read as a memory map.
+"""The file of decoded pictures: written one by one in the size an encoder needs.
 
 Legend: N rows, h, w picture size [px].
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from worldmodel.data.rows import RowWriter
 from worldmodel.errors import OutputError
 
 
@@ -41,32 +41,15 @@ def require_space(folder: Path, size: int, what: str) -> None:
         raise OutputError(f"expected {size / 1e9:.1f} GB of disk for {what}, got {got}")
 
 
-class FrameFile:
+class FrameFile(RowWriter):
     """A .npy of uint8 [N,h,w,3] at `path`, written picture by picture, so that it is never in memory."""
 
     def __init__(self, path: Path, rows: int, shape: tuple[int, int]) -> None:
-        self.rows, self.shape, self.size = rows, shape, math.prod(shape) * 3
-        require_space(path.parent, rows * self.size, f"{rows} decoded pictures of {shape[0]} x {shape[1]}")
-        self._stream = path.open("wb")
-        header = {"descr": "|u1", "fortran_order": False, "shape": (rows, *shape, 3)}
-        np.lib.format.write_array_header_1_0(self._stream, header)
-        self._start = self._stream.tell()
+        require_space(path.parent, rows * math.prod(shape) * 3, f"{rows} decoded pictures of {shape[0]} x {shape[1]}")
+        self.picture = shape
+        super().__init__(path, (rows, *shape, 3), np.uint8)
 
-    def put(self, first: int, every: int, row: int, picture: NDArray[np.uint8]) -> None:
+    def keep(self, first: int, every: int, row: int, picture: NDArray[np.uint8]) -> None:
         """Keep picture `row` of the episode whose pictures go from row `first` on, if it is one of every `every`."""
         if row % every == 0:
-            self._stream.seek(self._start + (first + row // every) * self.size)
-            self._stream.write(np.ascontiguousarray(shrink(picture, self.shape)).data)
-
-    def end(self, row: int) -> None:
-        """Nothing from `row` on: zeros."""
-        for rows in (row, self.rows):
-            self._stream.truncate(self._start + rows * self.size)
-
-    def __enter__(self) -> FrameFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stream.close()
+            self.put(first + row // every, shrink(picture, self.picture))

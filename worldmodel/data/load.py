@@ -1,4 +1,4 @@
-"""Data sets -> one table to train on: inspected, decoded once into a memory map beside the data, bad data refused.
+"""Data sets -> one table to train on: inspected, decoded once into a file beside the data, bad data refused.
 
 Legend: N rows, S image side [px], L rows of an episode, A action dim, k frame skip.
 """
@@ -22,6 +22,7 @@ from worldmodel.data.frames import FrameFile, frame_shape
 from worldmodel.data.identity import data_key, file_digests, sums_sha256
 from worldmodel.data.inspection import Defects, Numbers, inspect_frames, inspect_numbers, proprio_range
 from worldmodel.data.reader import Dataset, open_datasets
+from worldmodel.data.rows import RowFile
 from worldmodel.data.schema import STATE
 from worldmodel.data.table import Table
 from worldmodel.errors import DataError, OutputError
@@ -74,7 +75,7 @@ def load_table(
     skip_bad_episodes: bool = False,
     side: int | None = None,
 ) -> Loaded:
-    """All episodes of the data sets, frames in a memory map in `.cache` beside the first.
+    """All episodes of the data sets, frames in a file in `.cache` beside the first.
 
     camera: which one, where there are several. frame_skip: so many decisions become one, their actions concatenated.
     skip_bad_episodes: leave out the episodes that have a defect, instead of raising the first one.
@@ -102,7 +103,7 @@ def load_table(
         print(f"left out {len(about['skipped'])} of {dataset.episodes} episodes: {about['skipped']}")
         key = hashlib.sha256(f"{key} without {about['skipped']}".encode()).hexdigest()
     columns = np.load(files[1], allow_pickle=False)
-    frames = np.load(files[0], mmap_mode="r", allow_pickle=False)[: len(columns["episode"])]
+    frames = RowFile(files[0], len(columns["episode"]))
     table = Table(frames, columns["actions"], columns["proprio"], columns["privileged"], columns["episode"])
     proprio = tuple(dimension_names(dataset.parts[0].info.features[STATE]))
     return Loaded(table, key, proprio, dataset.episodes, tuple(about["skipped"]), tuple(about["defects"]))
@@ -151,7 +152,7 @@ def _build(
         tqdm(total=total, unit="frame", desc="decode", mininterval=1.0) as bar,
     ):
         for episode, found in good.items():
-            seen = inspect_frames(dataset, episode, found, span, defects, partial(frames.put, row, frame_skip))
+            seen = inspect_frames(dataset, episode, found, span, defects, partial(frames.keep, row, frame_skip))
             _refuse(defects, paths)
             rows = -(-len(found.times) // frame_skip)
             bar.update(rows)

@@ -1,4 +1,4 @@
-"""All episodes of all data sets as one flat table; frames are decoded once into a memory map.
+"""All episodes of all data sets as one flat table; frames are decoded once into a file.
 
 Legend: N rows over all episodes, S image side [px], A action dim, P proprioception dim, Q privileged dim.
 """
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.data.rows import Rows
 from worldmodel.errors import DataError
 
 Array = NDArray[Any]
@@ -26,7 +27,7 @@ class Table:
     NaN where a data set has none; nothing is trained on it.
     """
 
-    frames: Array
+    frames: Rows
     actions: Array
     proprio: Array
     privileged: Array

@@ -10,15 +10,14 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from worldmodel.data.cache import encode_rows, load_features
+from worldmodel.data.rows import RowFile
 from worldmodel.data.table import Table
 from worldmodel.errors import OutputError, TrainingError
 from worldmodel.model import WorldModel
@@ -37,8 +36,8 @@ def cached_features(
     encoder_sha256: str,
     data_sha256: str,
     device: torch.device,
-) -> NDArray[Any]:
-    """Normalised features of all rows, float16 [N,M,F], a memory map in `folder`.
+) -> RowFile:
+    """Normalised features of all rows, float16 [N,M,F], a file in `folder`.
 
     Gives the model's norm, if it has any, the statistics of a sample of rows, which lie beside the features and are
     fitted once, too.

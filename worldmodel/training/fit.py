@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.heads import ProprioHead
 from worldmodel.model import WorldModel
@@ -61,7 +62,7 @@ def fit_statistics(model: WorldModel, table: Table, episodes: Array) -> None:
             cast(CompactPredictor, member).kinematics.fence(model.roadmap.nodes, model.roadmap.reach / 2.0)
 
 
-def read_windows(table: Table, features: Array, rows: Array) -> tuple[Tensor, Tensor, Tensor]:
+def read_windows(table: Table, features: Rows, rows: Array) -> tuple[Tensor, Tensor, Tensor]:
     """features float32 [B,T,M,F], actions [B,T,A], proprio [B,T,P] of the rows [B,T]."""
     picked = torch.from_numpy(features[rows.ravel()]).float()
     return (
@@ -74,7 +75,7 @@ def read_windows(table: Table, features: Array, rows: Array) -> tuple[Tensor, Te
 def fit(
     model: WorldModel,
     table: Table,
-    features: Array,
+    features: Rows,
     settings: TrainSettings,
     weights: Weights,
     folder: Path,
@@ -153,7 +154,7 @@ def new_head(model: WorldModel, table: Table) -> ProprioHead:
     return head
 
 
-def reconstruction(model: WorldModel, features: Array) -> tuple[FeatureTarget, SceneDecoder]:
+def reconstruction(model: WorldModel, features: Rows) -> tuple[FeatureTarget, SceneDecoder]:
     """The training-only decoder of the frozen features, and what it decodes."""
     rows = np.sort(np.random.default_rng(0).choice(len(features), min(2000, len(features)), replace=False))
     target = FeatureTarget(features.shape[2], min(REDUCED, features.shape[2]))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.projector import PoseReader
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -70,11 +71,11 @@ def fit_part(
     return optimizer
 
 
-def read_rows(features: Array, rows: Array, device: torch.device) -> Tensor:
+def read_rows(features: Rows, rows: Array, device: torch.device) -> Tensor:
     return torch.from_numpy(features[rows.ravel()]).float().to(device).reshape(*rows.shape, *features.shape[1:])
 
 
-def seen_in(part: nn.Module, features: Array, rows: Array, device: torch.device) -> Tensor:
+def seen_in(part: nn.Module, features: Rows, rows: Array, device: torch.device) -> Tensor:
     """What a part of the tracker says of rows [B,T]: [B,T,Q] or [B,T,1], from products in bf16."""
     with torch.autocast(device.type, dtype=torch.bfloat16):
         found: Tensor = part(read_rows(features, rows, device))[:, :, 0]
@@ -82,7 +83,7 @@ def seen_in(part: nn.Module, features: Array, rows: Array, device: torch.device)
 
 
 @torch.no_grad()
-def track(part: nn.Module, features: Array, device: torch.device) -> Array:
+def track(part: nn.Module, features: Rows, device: torch.device) -> Array:
     """The same of all rows: float32 [N,...]."""
     chunks = [np.arange(start, min(start + 512, len(features)))[:, None] for start in range(0, len(features), 512)]
     return np.concatenate([part(read_rows(features, rows, device))[:, 0, 0].float().cpu().numpy() for rows in chunks])
@@ -90,7 +91,7 @@ def track(part: nn.Module, features: Array, device: torch.device) -> Array:
 
 def frame_loss(
     part: nn.Module,
-    features: Array,
+    features: Rows,
     wanted: Tensor,
     criterion: Callable[[Tensor, Tensor], Tensor],
     rows: Array,
@@ -114,7 +115,7 @@ def place_criterion(places: Tensor, wanted: Tensor) -> Tensor:
 def fit_pose(
     reader: PoseReader,
     table: Table,
-    features: Array,
+    features: Rows,
     settings: TrackSettings,
     folder: Path,
     device: torch.device,

@@ -16,6 +16,7 @@ import torch
 
 from worldmodel.bundle import save
 from worldmodel.data.load import Loaded, cache_of, load_table
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table, action_range
 from worldmodel.encoders import FrozenEncoder, load_encoder
 from worldmodel.errors import ConfigError, DataError, TrainingError
@@ -169,7 +170,7 @@ def _new_model(
 def _run(
     model: WorldModel | TokenModel,
     table: Table,
-    features: np.ndarray[Any, Any],
+    features: Rows,
     stages: Stages | TokenStages,
     folder: Path,
     device: torch.device,
@@ -189,7 +190,7 @@ def _normalised(table: Table, config: ActionUnits) -> Table:
 def _finish(
     model: WorldModel | TokenModel,
     table: Table,
-    features: np.ndarray[Any, Any],
+    features: Rows,
     about: Mapping[str, Any],
     folder: Path,
     data: Sequence[str],

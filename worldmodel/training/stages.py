@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.model import WorldModel
 from worldmodel.training.distributed import from_first, rank
@@ -99,7 +99,7 @@ def begin_stage(folder: Path, name: str, steps: int = 1, *, tensorboard: bool) -
 
 
 def run_stages(
-    model: WorldModel, table: Table, features: NDArray[Any], stages: Stages, folder: Path, device: torch.device
+    model: WorldModel, table: Table, features: Rows, stages: Stages, folder: Path, device: torch.device
 ) -> None:
     """Train in place, each stage resuming from its newest checkpoint; the model ends on the CPU.
 

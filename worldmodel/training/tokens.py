@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.errors import ConfigError
 from worldmodel.tokens import TokenModel
@@ -94,7 +95,7 @@ class TokenStages(Fitting):
 
 
 def run_token_stages(
-    model: TokenModel, table: Table, features: Array, stages: TokenStages, folder: Path, device: torch.device
+    model: TokenModel, table: Table, features: Rows, stages: TokenStages, folder: Path, device: torch.device
 ) -> None:
     """Train in place, each stage resuming from its newest checkpoint; the model ends on the device.
 
@@ -143,7 +144,7 @@ def token_losses(
 def fit_tokens(
     model: TokenModel,
     table: Table,
-    features: Array,
+    features: Rows,
     settings: TrainSettings,
     losses: TokenLoss,
     folder: Path,
@@ -188,7 +189,7 @@ def fit_tokens(
 
 
 @torch.no_grad()
-def validate_tokens(model: TokenModel, table: Table, features: Array, horizon: int = 8) -> dict[str, float]:
+def validate_tokens(model: TokenModel, table: Table, features: Rows, horizon: int = 8) -> dict[str, float]:
     """Errors on held-out episodes: of the tokens [mean absolute] and the pose [m] after open-loop rollouts.
 
     *_still_*: of saying that nothing moves. pose_now_m: of the pose that is read from a picture.

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 from torch import Tensor, nn
 
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.projector import DOUBT, PLACE_UNIT, CompactProjector, PlaceTracker
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -99,7 +100,7 @@ def precisions(doubt: Array) -> Array:
 def fit_tracker(
     tracker: PlaceTracker,
     table: Table,
-    features: Array,
+    features: Rows,
     scene: Tensor,
     settings: TrackSettings,
     folder: Path,
@@ -165,7 +166,7 @@ def _tracks(tracker: PlaceTracker, table: Table, seen: Array, precision: Array) 
 
 
 def _displacement_loss(
-    tracker: PlaceTracker, table: Table, features: Array, sure: Array, settings: TrackSettings, device: torch.device
+    tracker: PlaceTracker, table: Table, features: Rows, sure: Array, settings: TrackSettings, device: torch.device
 ) -> Callable[[np.random.Generator], Tensor]:
     """Pairs of frames, those between which something happened more often."""
     starts = table.window_starts(SPAN + 1, table.split()[0])

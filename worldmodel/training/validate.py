@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.model import WorldModel
 from worldmodel.training.fit import read_windows
@@ -22,7 +23,7 @@ MOVED = 0.03  # [m] an object that went further than this over the window counts
 
 
 @torch.no_grad()
-def latents(model: WorldModel, table: Table, features: Array, rows: Array) -> Tensor:
+def latents(model: WorldModel, table: Table, features: Rows, rows: Array) -> Tensor:
     """Latents [n,N,D] of the rows [n]."""
     parts = []
     for start in range(0, len(rows), 256):
@@ -54,7 +55,7 @@ def fit_probe(z: Tensor, truth: Tensor, steps: int = 1500, seed: int = 0) -> nn.
     return probe.eval()
 
 
-def validate(model: WorldModel, table: Table, features: Array, horizon: int = 8) -> dict[str, float | None]:
+def validate(model: WorldModel, table: Table, features: Rows, horizon: int = 8) -> dict[str, float | None]:
     """Errors [m] on held-out episodes: pose from a latent, and after open-loop rollouts, beside 'nothing moves'.
 
     object_*: the same for the privileged position, over the windows in which it moved; None without privileged data.
