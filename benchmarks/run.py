@@ -19,7 +19,7 @@ from tqdm import tqdm
 from benchmarks.episode import Episode, MakeEnv, Trace
 from benchmarks.evaluate import evaluate
 from benchmarks.goal_image import load_goal_image
-from benchmarks.machine import machine, versions
+from benchmarks.machine import machine, release_memory, versions
 from benchmarks.protocol import PROTOCOL, check_task, episodes_range
 from benchmarks.report import write_report
 from benchmarks.summary import protocol_card, read_lines, summarise, table
@@ -121,6 +121,7 @@ def run(
         write_json(out / SUMMARY, summary)
         page = write_report(out)
         print(f"{table(summary)}\n  {'page':<16}{page}")
+        release_memory()
     return summary
 
 
