@@ -64,7 +64,8 @@ def latency(
     out: str | Path,
     model: str | Path = "jaco",
     planners: Sequence[str] = PLANNERS,
-    repeats: int = 5,
+    repeats: int = 20,
+    patience: float = 30.0,
     threads: int | None = None,
     device: str = "auto",
     num_samples: int = 300,
@@ -80,9 +81,11 @@ def latency(
 ) -> dict[str, Any]:
     """Measure `repeats` decisions of every row and write table.md and latency.json to the new folder `out`.
 
-    model: a shipped model by name, or a folder. device: of both models. tokens, width, depth: of the transformer.
-    memory: GiB that its candidates may take. The other settings are those of the planners. An interruption keeps the
-    rounds that are complete. Raises ConfigError, OutputError, BundleError and PlanningError.
+    patience: seconds after which a row is not repeated any more, if it decided twice. model: by name, or a folder.
+    device: of both models. tokens, width, depth: of the transformer. memory: GiB that its candidates may take. The
+    other settings are those of the planners. An interruption keeps what every row has.
+
+    Raises ConfigError, OutputError, BundleError and PlanningError.
     """
     _check(planners)
     if threads is not None:
@@ -96,28 +99,24 @@ def latency(
     if config is not None:
         (folder / "config.yaml").write_text(config, encoding="utf-8")
     settings = {
-        "planners": list(planners), "repeats": repeats, **vars(search),
+        "planners": list(planners), "repeats": repeats, "patience": patience, **vars(search),
         "tokens": tokens, "width": width, "depth": depth, "memory": memory, "seed": seed,
     }  # fmt: skip
     measured: dict[str, Any] = {}
     try:
-        _measure(rows, repeats, seed)
+        _measure(rows, repeats, patience, seed)
     finally:
-        rounds = min(len(row.seconds) for row in rows)
-        if rounds > 0:
+        if all(row.seconds for row in rows):
             card = {"name": loaded.name, "sha256": loaded.sha256}
-            found = _results(rows, rounds, loaded.device())
+            found = _results(rows, loaded.device())
             measured = {"suite": "latency", "model": card, "settings": settings, **found}
             _write(folder, measured)
     return measured
 
 
-def _results(rows: Sequence[Row], rounds: int, device: torch.device) -> dict[str, Any]:
-    """What was measured in the first `rounds` rounds, and on what."""
-    for row in rows:
-        row.seconds, row.floor = row.seconds[:rounds], row.floor[:rounds]
+def _results(rows: Sequence[Row], device: torch.device) -> dict[str, Any]:
+    """What was measured, and on what."""
     return {
-        "rounds": rounds,
         "machine": {**machine(), "device": str(device), "bf16": multiplies_bf16(device)},
         "versions": versions(),
         "rows": [row.card() for row in rows],
@@ -199,15 +198,16 @@ def _whole(act: Callable[[], object], clock: Callable[[], float]) -> Callable[[R
     return decide
 
 
-def _measure(rows: Sequence[Row], repeats: int, seed: int) -> None:
-    """One round to warm up, then `repeats` rounds in which every row decides once, each round in another order."""
+def _measure(rows: Sequence[Row], repeats: int, patience: float, seed: int) -> None:
+    """One round to warm up, then `repeats` rounds in which rows decide once each, every round in another order."""
     order = random.Random(seed)
     with tqdm(total=(repeats + 1) * len(rows), desc="latency", unit="decision", dynamic_ncols=True) as bar:
         for turn in range(repeats + 1):
             for row in order.sample(rows, len(rows)):
                 bar.set_postfix_str(f"{row.model}, {row.planner}, {row.mode}")
-                with torch.no_grad():
-                    row.decide(row)
+                if len(row.seconds) < 2 or sum(row.seconds) + sum(row.floor) < patience:
+                    with torch.no_grad():
+                        row.decide(row)
                 bar.update()
             if turn == 0:
                 for row in rows:
