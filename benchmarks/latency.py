@@ -37,6 +37,7 @@ from worldmodel.storage import atomic_file, new_folder, write_json
 from worldmodel.training.device import choose_device
 
 PLANNERS = ("cem", "icem", "mppi")
+LATENCY = "latency.json"
 FOREIGN = "stable-worldmodel cem"
 WHOLE = "whole decision"  # from the picture to the action
 
@@ -225,7 +226,7 @@ def _notes(device: torch.device) -> list[str]:
 
 
 def _write(folder: Path, measured: dict[str, Any]) -> None:
-    write_json(folder / "latency.json", measured)
+    write_json(folder / LATENCY, measured)
     text = "\n".join(lines(measured))
     with atomic_file(folder / "table.md") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -29,8 +29,7 @@ def lines(measured: Mapping[str, Any]) -> list[str]:
     """Markdown: what was measured on what, the table, the targets, the notes."""
     machine, settings = measured["machine"], measured["settings"]
     return [
-        f"# Latency of {measured['model']['name']} and of a transformer",
-        "",
+        f"Model {measured['model']['name']}, and a transformer. "
         f"{machine['cpu']}, {machine['threads']} threads on {machine['cores']} cores, device {machine['device']} "
         f"{'with' if machine['bf16'] else 'without'} bf16; torch {measured['versions']['torch']}",
         f"K = {settings['num_samples']}, H = {settings['horizon']}, {settings['num_iterations']} iterations; "

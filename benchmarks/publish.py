@@ -1,7 +1,7 @@
 """Measured rows become documents: `python -m benchmarks.publish DIR` packs the rows of a suite and copies its table.
 
 docs/rows/NAME.tar.xz holds what every number of the table was computed from: settings, summary and episodes of each
-row. Unpacked, it is a folder that `worldmodel report` reads.
+row, or the seconds of the latency suite. Unpacked, rows are a folder that `worldmodel report` reads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.latency import LATENCY
 from benchmarks.suite import SUMMARY, TABLE
 from worldmodel.errors import ConfigError
 from worldmodel.storage import atomic_file
@@ -29,8 +30,12 @@ def keys(table: str) -> dict[str, str]:
 
 def pack(folder: Path, archive: Path) -> None:
     """Write the rows of folder/table.md to a tar archive that depends on nothing but their bytes."""
-    rows = [_row(folder, key) for key in keys((folder / TABLE).read_text(encoding="utf-8"))]
-    files = [folder / TABLE, folder / "config.yaml", *(row / name for row in sorted(rows) for name in KEPT)]
+    files = [folder / TABLE, folder / "config.yaml"]
+    if (folder / LATENCY).is_file():
+        files.append(folder / LATENCY)
+    else:
+        rows = [_row(folder, key) for key in keys((folder / TABLE).read_text(encoding="utf-8"))]
+        files += [row / name for row in sorted(rows) for name in KEPT]
     archive.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(archive) as temporary, tarfile.open(temporary, "w:xz") as packed:
         for path in files:
