@@ -137,7 +137,7 @@ def _check(planners: Sequence[str]) -> None:
 def _rows(model: WorldModel, planners: Sequence[str], search: Search, toy: Toy, seed: int) -> list[Row]:
     rows: list[Row] = []
     device, clock = model.device(), clock_of(model.device())
-    for subject in (*compact_subjects(model, seed), *transformer_subjects(toy, search, seed, device)):
+    for subject in (*compact_subjects(model, search.horizon, seed), *transformer_subjects(toy, search, seed, device)):
         for planner in planners:
             decide = _paired(subject, search.solver(planner, subject.action_dim, device), clock)
             rows.append(Row(subject.model, planner, subject.mode, decide))

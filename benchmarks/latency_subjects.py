@@ -104,7 +104,7 @@ def has_swm() -> bool:
     return True
 
 
-def compact_subjects(model: WorldModel, seed: int) -> Iterator[Subject]:
+def compact_subjects(model: WorldModel, horizon: int, seed: int) -> Iterator[Subject]:
     """The shipped form: one latent, no context, so nothing to cache or to run again."""
     picture = _pictures(model, 2, seed)
     device = model.device()
@@ -115,13 +115,15 @@ def compact_subjects(model: WorldModel, seed: int) -> Iterator[Subject]:
     energy = GoalEnergy(model.locate)
 
     def prepare(fast: bool) -> Prepared:
+        members = energy.towards(goal, horizon)
+
         def bare(actions: Tensor) -> tuple[Tensor, Tensor]:
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast):
                 return model.rollout(places, proprio, actions)
 
         def cost(actions: Tensor) -> Tensor:
             path, poses = bare(actions)
-            return energy(path.float(), poses.float(), goal)
+            return energy.pessimistic(members(path.float(), poses.float()))
 
         return cost, bare
 

@@ -201,12 +201,15 @@ class PlanningAgent:
         with self._precision():
             ensemble = self._model.ensemble(view.places.device.type)
         places, proprio = view.places[:, None], view.proprio[:, None]
+        usual = self._energy.towards(view.goal, self._horizon)
 
         def cost(actions: Tensor) -> Tensor:
             actions = self._lawful(actions)
             with self._precision():
                 path, poses = ensemble.rollout(places, proprio, actions)
-            energy = self._energy(path.float(), poses.float(), view.goal)
+            steps = actions.shape[2]
+            members = usual if steps == self._horizon else self._energy.towards(view.goal, steps)
+            energy = self._energy.pessimistic(members(path.float(), poses.float()))
             if self._guardrails is None:
                 return energy
             return self._guardrails.cost(energy, self._breach(view, poses.float(), actions))
@@ -221,7 +224,8 @@ class PlanningAgent:
         """bool [B]: the members agree that these actions [B,H,A] lower the energy of standing still, by their noise."""
         with self._precision():
             path, poses = self._model.rollout(view.places, view.proprio, torch.stack([actions, still], dim=1))
-        moved, stood = self._energy.members(path.float(), poses.float(), view.goal).unbind(dim=-1)
+        members = self._energy.towards(view.goal, self._horizon)
+        moved, stood = members(path.float(), poses.float()).unbind(dim=-1)
         gain = stood - moved
         sure: Tensor = gain.mean(dim=0) > self._hold_noise * gain.std(dim=0, correction=0)
         return sure

@@ -82,23 +82,36 @@ class GoalEnergy:
 
     def step(self, places: Tensor, proprio: Tensor, goal: Goal) -> Tensor:
         """Energy [...] of places [...,N,Q] and proprioception [...,P]; the goal broadcasts."""
+        return self._step(places, proprio, goal, self._shares(goal))
+
+    def towards(self, goal: Goal, steps: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """What rollouts [E,B,K,H,N,Q] and poses [B,K,H,P] of so many steps cost on the way to B goals: [E,B,K].
+
+        To each member. Whatever does not depend on the candidates is worked out here, once for a whole search.
+        """
+        wide = Goal(*(getattr(goal, field.name)[:, None, None] for field in fields(goal)))
+        shares = self._shares(wide)
+        weights = step_weights(steps, self.running_weight, self.discount, goal.place.device)
+
+        def members(path: Tensor, poses: Tensor) -> Tensor:
+            cost: Tensor = self._step(path, poses, wide, shares) @ weights
+            return cost
+
+        return members
+
+    def pessimistic(self, cost: Tensor) -> Tensor:
+        """What candidates cost to each member [E,B,K], as a pessimist sees them: [B,K]."""
+        seen: Tensor = cost.mean(dim=0) + self.pessimism * cost.std(dim=0, correction=0)
+        return seen
+
+    def _shares(self, goal: Goal) -> tuple[Tensor, Tensor]:
+        """What approach and pose count [...] where things stand as they do."""
+        there = torch.where(goal.arrived, self.arrived_weight, self.proprio_weight)
+        approach = torch.where(goal.settled | goal.arrived, 0.0, self.approach_weight)
+        return approach, torch.where(goal.settled, 1.0, there)
+
+    def _step(self, places: Tensor, proprio: Tensor, goal: Goal, shares: tuple[Tensor, Tensor]) -> Tensor:
         place = self.locate(places)
-        pose = self.way(proprio, goal.proprio)
-        approach = (proprio - place).norm(dim=-1)
-        far = self.approach_weight * approach + self.proprio_weight * pose
-        near = torch.where(goal.settled, pose, torch.where(goal.arrived, self.arrived_weight * pose, far))
+        near = shares[0] * (proprio - place).norm(dim=-1) + shares[1] * self.way(proprio, goal.proprio)
         energy: Tensor = self.place_weight * (place - goal.place).norm(dim=-1) + near
         return energy
-
-    def members(self, path: Tensor, poses: Tensor, goal: Goal) -> Tensor:
-        """What rollouts [E,B,K,H,N,Q] and poses [B,K,H,P] cost on the way to B goals, to each member: [E,B,K]."""
-        wide = Goal(*(getattr(goal, field.name)[:, None, None] for field in fields(goal)))
-        energy = self.step(path, poses, wide)
-        cost: Tensor = energy @ step_weights(energy.shape[-1], self.running_weight, self.discount, energy.device)
-        return cost
-
-    def __call__(self, path: Tensor, poses: Tensor, goal: Goal) -> Tensor:
-        """The cost [B,K] of the same, as a pessimist sees the members."""
-        cost = self.members(path, poses, goal)
-        pessimistic: Tensor = cost.mean(dim=0) + self.pessimism * cost.std(dim=0, correction=0)
-        return pessimistic

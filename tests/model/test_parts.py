@@ -103,7 +103,9 @@ def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
     for pessimism in (0.0, 1.5):
         energy = GoalEnergy(flat, approach_weight=0.3, proprio_weight=2.0, pessimism=pessimism)
         expected = costs.mean() + pessimism * costs.std(correction=0)
-        assert float(energy(path, poses, goal_at(False))) == pytest.approx(float(expected), rel=1e-5)
+        assert float(energy.pessimistic(energy.towards(goal_at(False), path.shape[3])(path, poses))) == pytest.approx(
+            float(expected), rel=1e-5
+        )
 
 
 def test_a_settled_scene_leaves_the_pose_and_the_place() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -71,7 +73,10 @@ class Noisy:
     def __init__(self, gains: list[float]) -> None:
         self.gains = torch.tensor(gains)
 
-    def members(self, path: Tensor, poses: Tensor, goal: object) -> Tensor:
+    def towards(self, goal: object, steps: int) -> Callable[[Tensor, Tensor], Tensor]:
+        return self._members
+
+    def _members(self, path: Tensor, poses: Tensor) -> Tensor:
         stood = torch.full((len(self.gains), path.shape[1]), 5.0)
         return torch.stack([stood - self.gains[:, None], stood], dim=-1)
 
