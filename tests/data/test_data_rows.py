@@ -77,7 +77,9 @@ def test_rows_of_objects_and_too_few_rows_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "turned.npy", np.asfortranarray(np.ones((2, 3))))
     np.save(tmp_path / "few.npy", np.ones((2, 3)))
     for name, count in (("objects", None), ("turned", None), ("few", 3)):
-        with pytest.raises(DataError, match=f"rows, got .*{name}.npy"):
+        with pytest.raises(
+            DataError, match=rf"rows of numbers in the order of C, got shape.* in .*{name}\.npy: remove it"
+        ):
             RowFile(tmp_path / f"{name}.npy", count)
 
 

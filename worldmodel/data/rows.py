@@ -46,7 +46,9 @@ class RowFile:
         except (OSError, ValueError) as error:
             raise DataError(f"expected a file of rows, got {path} ({error}): remove it, it is made anew") from error
         if header is None or header[1] or header[2].hasobject or (count or 0) > header[0][0]:
-            raise DataError(f"expected {count or 'any'} rows, got {path} with {header}: remove it, it is made anew")
+            wanted = f"a .npy of {'' if count is None else f'{count} '}rows of numbers in the order of C"
+            got = "another version of the format" if header is None else f"shape, Fortran order and type {header}"
+            raise DataError(f"expected {wanted}, got {got} in {path}: remove it, it is made anew")
         rows, *one = header[0]
         self.shape: tuple[int, ...] = (rows if count is None else count, *one)
         self.dtype = header[2]
