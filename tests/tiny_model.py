@@ -25,7 +25,6 @@ ARCHITECTURE = {
 
 def tiny_model() -> WorldModel:
     torch.manual_seed(0)
-    config = ModelConfig(
-        3, 3, 2, 4, 2, 4, 16, 2, 16, 1, planning={"horizon": 3, "num_samples": 20, "num_iterations": 2}
-    )
+    planning = {"horizon": 3, "num_samples": 20, "num_iterations": 2}
+    config = ModelConfig(3, 3, 2, 4, 2, 4, 16, 2, 16, 1, planning=planning, proposal_steps=2)
     return WorldModel(VJEPAEncoder(build_model(ARCHITECTURE, 0)), config, name="tiny").eval()

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from planners import ActionBox, CostFn, Plan, Proposal, shift
-from planners.receding import shift_actions
+from planners import ActionBox, CostFn, Plan
 from planners.sampling import take
 from worldmodel.belief import Belief
 from worldmodel.candidates import multiplies_bf16
@@ -21,6 +20,7 @@ from worldmodel.errors import WorldModelError
 from worldmodel.guardrails import Guardrails
 from worldmodel.model import WorldModel
 from worldmodel.search import Search, stream
+from worldmodel.start import Start
 from worldmodel.types import Decision, Observations
 
 LEAVE = 2.0  # how much further than it came the object has to go before it is touched again
@@ -32,6 +32,7 @@ class _View:
 
     z [B,N,D]: latents. places [B,N,Q]: where it believes the object to be, which `belief` would then know. alike: bool
     [B], the first picture already shows the goal's scene. keep_out: boxes [B,n,2,3], if any were observed.
+    proposed: what the logs would do [B,H,A], if the search begins there.
     """
 
     z: Tensor
@@ -41,6 +42,7 @@ class _View:
     alike: Tensor
     goal: Goal
     keep_out: Tensor | None
+    proposed: Tensor | None
 
 
 class PlanningAgent:
@@ -48,13 +50,15 @@ class PlanningAgent:
 
     settled_below: the scene counts as settled throughout if its first picture is below this `distance` from the goal's;
     then the arm goes to its own pose. settled_within: the object has arrived when it is nearer to its place than this
-    [m], until it is LEAVE times as far; then the arm goes to its own pose if that does not move the object.
+    [m], until it is LEAVE times as far; then the arm goes to its own pose if that does not move the object, or, with
+    rest, stands still.
     way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs.
     horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
     guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands
     still unless a plan lowers the energy of standing still by more than this share; hold_noise: and by more than so
-    many standard deviations of what the members of the ensemble say it does. warm_start: begin each search where the
-    last one ended. compile_mode: of torch.compile for the cost of candidates, as "reduce-overhead", which makes CUDA
+    many standard deviations of what the members of the ensemble say it does. proposal_std: begin each search
+    with what the logs would do and this std, in units of the action; 0: do not. warm_start: begin it where the last
+    one ended. compile_mode: of torch.compile for the cost of candidates, as "reduce-overhead", which makes CUDA
     graphs of it; None: not compiled. guardrails: limits on the planned path; an environment that observes "keep_out"
     boxes [B,n,2,3] [m] adds to them. seed: of the planner, not of the episode. Further settings go to the planner,
     but a deadline is the whole decision's, the looking included. Raises ConfigError for a planner or a setting that
@@ -81,6 +85,8 @@ class PlanningAgent:
         settled_within: float = 0.02,
         hold_margin: float = 0.0,
         hold_noise: float = 0.0,
+        rest: bool = False,
+        proposal_std: float = 0.0,
         policy_candidates: bool = True,
         warm_start: bool = True,
         compile_mode: str | None = None,
@@ -88,7 +94,8 @@ class PlanningAgent:
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        self._model, self._horizon, self._std, self._seed = model, horizon, initial_std, seed
+        self._model, self._horizon, self._seed, self._compile_mode = model, horizon, seed, compile_mode
+        self._start = Start(model, horizon, initial_std, proposal_std, warm_start, policy_candidates)
         self._search = Search(planner, settings)
         self._energy = GoalEnergy(
             model.locate,
@@ -102,8 +109,7 @@ class PlanningAgent:
             way=model.way(way),
         )
         self._distance, self._settled = distance, (settled_below, settled_within)
-        self._hold_margin, self._hold_noise, self._policy_candidates = hold_margin, hold_noise, policy_candidates
-        self._warm_start, self._compile_mode, self._guardrails = warm_start, compile_mode, guardrails
+        self._hold_margin, self._hold_noise, self._rest, self._guardrails = hold_margin, hold_noise, rest, guardrails
         bound = torch.ones(model.config.action_dim, device=model.device())
         self._box = ActionBox(-bound, bound)
         self._still = model.config.normalise(torch.zeros_like(bound)).clamp(-1.0, 1.0)  # [A] do not move
@@ -112,7 +118,6 @@ class PlanningAgent:
         self._goal: Goal | None = None
         self._belief = Belief()
         self._alike: Tensor | None = None
-        self._previous: Plan | None = None
         self._last = torch.zeros(0)  # [B,A] the executed action
         self._waiting: list[np.ndarray] = []  # what is left of the last decision, in the units of the data
         self.decision = Decision()
@@ -120,11 +125,13 @@ class PlanningAgent:
     @torch.no_grad()
     def reset(self, goals: np.ndarray, seeds: Sequence[int]) -> None:
         """Begin B episodes: goals uint8 [B,S,S,3]. Forgets the last plan."""
-        z = self._model.encode(self._frames(goals))[:, 0]
+        features = self._model.features(self._frames(goals))
+        z = self._model.project(features)[:, 0]
+        self._start.reset(features)
         nothing = torch.zeros(len(z), dtype=torch.bool, device=z.device)
         place = self._model.locate(self._model.place(z))
         self._goal = Goal(z, self._model.decode_proprio(z), place, nothing, nothing)
-        self._belief, self._alike, self._previous, self.decision = Belief(), None, None, Decision()
+        self._belief, self._alike, self.decision = Belief(), None, Decision()
         self._last, self._waiting = self._still.expand(len(z), -1), []
         self._generator.manual_seed(stream(self._seed, *seeds))
 
@@ -156,20 +163,23 @@ class PlanningAgent:
         self._search.begin()
         view = self._look(observations)
         self._belief, self._alike, self._goal = view.belief, view.alike, view.goal
-        cost, candidates = self._cost(view), self._candidates(view.z, view.goal.z)
-        plan = self._search(cost, self._proposal(len(view.z)), self._box, self._generator, candidates)
+        cost, candidates = self._cost(view), self._start.candidates(view.z, view.goal.z)
+        start = self._start.proposal(len(view.z), view.proposed)
+        plan = self._search(cost, start, self._box, self._generator, candidates)
         plan, blocked = self._permitted(view, cost, plan)
         still = self._still.expand_as(plan.actions)
         held = plan.cost >= (1.0 - self._hold_margin) * cost(still[:, None])[:, 0]
         if self._hold_noise > 0.0:
             held = held | ~self._sure(view, plan.actions, still)
+        if self._rest:
+            held = held | (view.goal.arrived & ~view.goal.settled)
         # To stand still by choice keeps the limits of speed and rate; a blocked arm makes an emergency stop.
         calm = self._lawful(still[:, None])[:, 0]
         actions = torch.where(held[:, None, None], calm, plan.actions)
         actions = torch.where(blocked[:, None, None], still, actions)
         path, poses = self._model.rollout(view.places, view.proprio, actions[:, None])
         self._belief.predict(path[:, :, 0, 0])
-        self._previous, self._last = plan, actions[:, 0]
+        self._start.previous, self._last = plan, actions[:, 0]
         energy = self._energy.step(view.places, view.proprio, view.goal)
         self.decision = Decision(energy, poses[:, 0], held | blocked, blocked, plan, self._guardrails)
         return actions[:, 0]
@@ -180,7 +190,8 @@ class PlanningAgent:
         if self._goal is None:
             raise WorldModelError("expected reset before act, got no goal: call agent.reset(goals, seeds) first")
         model, belief = self._model, copy.copy(self._belief)
-        z = model.encode(self._frames(observations["pixels"]))[:, 0]
+        features = model.features(self._frames(observations["pixels"]))
+        z = model.project(features)[:, 0]
         seen = {
             name: torch.as_tensor(observations[name], dtype=torch.float32, device=z.device)
             for name in ("proprio", "keep_out")
@@ -194,7 +205,8 @@ class PlanningAgent:
         reach = self._settled[1] * torch.where(self._goal.arrived, LEAVE, 1.0)
         arrived = (model.locate(places) - self._goal.place).norm(dim=-1) < reach
         goal = replace(self._goal, settled=alike, arrived=arrived)
-        return _View(z, seen["proprio"], places, belief, alike, goal, seen.get("keep_out"))
+        proposed = self._start.proposed(features, seen["proprio"])
+        return _View(z, seen["proprio"], places, belief, alike, goal, seen.get("keep_out"), proposed)
 
     def _cost(self, view: _View) -> CostFn:
         """The energy of candidates, and what breaking the guardrails costs them."""
@@ -264,21 +276,3 @@ class PlanningAgent:
 
     def _frames(self, frames: np.ndarray) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(frames), device=self._model.device())[:, None]
-
-    def _proposal(self, batch: int) -> Proposal:
-        shape = (batch, self._horizon, self._model.config.action_dim)
-        if self._previous is None or not self._warm_start:
-            mean = torch.zeros(shape, device=self._model.device())
-            return Proposal(mean, torch.full_like(mean, self._std))
-        return shift(self._previous.proposal, 1, self._std)
-
-    def _candidates(self, z: Tensor, z_goal: Tensor) -> Tensor:
-        """[B,C,H,A]: standing still, the rest of the last plan, and what inverse dynamics would do all along."""
-        shape = (len(z), self._horizon, self._model.config.action_dim)
-        found = [self._still.expand(shape)]
-        if self._previous is not None and self._warm_start:
-            found.append(shift_actions(self._previous.actions, 1))
-        if self._policy_candidates:
-            action = self._model.inverse(self._model.appearance(z), self._model.appearance(z_goal)).clamp(-1.0, 1.0)
-            found.append(action[:, None].expand(shape))
-        return torch.stack(found, dim=1)

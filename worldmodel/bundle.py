@@ -27,7 +27,9 @@ TOKENS = "worldmodel/tokens/1"
 MODELS = Path(__file__).parent / "models"
 CONFIG, WEIGHTS, MANIFEST, ENCODER = "config.json", "model.safetensors", "MANIFEST.json", "encoder"
 DYNAMICS = "dynamics.safetensors"  # a file of its own, so that no file is large
+PROPOSALS = "proposals.safetensors"  # likewise; of models that propose
 NEEDED = (CONFIG, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors")
+FILE_OF = {"members": DYNAMICS, "predictor": DYNAMICS, "proposer": PROPOSALS}  # the other parts are in WEIGHTS
 WEIGHTS_OF = {FORMAT: (WEIGHTS, DYNAMICS), TOKENS: (WEIGHTS, DYNAMICS), convert.FORMAT: (convert.WEIGHTS,)}
 
 
@@ -42,12 +44,14 @@ def save(model: WorldModel | TokenModel, folder: Path, card: str) -> str:
     kind = FORMAT if isinstance(model, WorldModel) else TOKENS
     with atomic_dir(folder) as temporary:
         write_json(temporary / CONFIG, {"format": kind, "name": model.name, "model": asdict(model.config)})
-        moves = {key: value for key, value in tensors.items() if key.startswith(("members.", "predictor."))}
-        save_file(moves, temporary / DYNAMICS)
-        save_file({key: value for key, value in tensors.items() if key not in moves}, temporary / WEIGHTS)
+        files: dict[str, dict[str, torch.Tensor]] = {WEIGHTS: {}, DYNAMICS: {}}
+        for key, value in tensors.items():
+            files.setdefault(FILE_OF.get(key.partition(".")[0], WEIGHTS), {})[key] = value
+        for file, content in files.items():
+            save_file(content, temporary / file)
         model.encoder.save(temporary / ENCODER)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        names = [CONFIG, WEIGHTS, DYNAMICS]
+        names = [CONFIG, *files]
         names += sorted(f"{ENCODER}/{path.name}" for path in (temporary / ENCODER).iterdir())
         write_json(temporary / MANIFEST, {name: sha256_file(temporary / name) for name in names})
     return _fingerprint(folder)
@@ -79,6 +83,8 @@ def load(name: str | Path) -> WorldModel | TokenModel:
         raise BundleError(
             f"expected a model config in {folder / CONFIG}, got an error ({error}): copy it again"
         ) from error
+    if PROPOSALS in (FILE_OF.get(part) for part in model.trainable()):
+        _require_listed((PROPOSALS,), manifest, folder)
     _fill(model, folder)
     return model.eval().requires_grad_(False)
 
@@ -146,8 +152,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _fill(model: WorldModel | TokenModel, folder: Path) -> None:
+    parts = model.trainable()
     tensors = read_tensors(folder / WEIGHTS) | read_tensors(folder / DYNAMICS)
-    for part, module in model.trainable().items():
+    if "proposer" in parts:
+        tensors |= read_tensors(folder / PROPOSALS)
+    for part, module in parts.items():
         own = {key[len(part) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{part}.")}
         fill(module, own, f"the weights of {part} in {folder}", BundleError)
 

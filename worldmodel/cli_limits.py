@@ -72,6 +72,8 @@ LIMITS = {
     "pessimism": Limit(low=0.0, kind=float),
     "hold_margin": Limit(low=0.0, high=1.0, kind=float),
     "hold_noise": Limit(low=0.0, kind=float),
+    "rest": Limit(kind=bool),
+    "proposal_std": Limit(low=0.0, high=1e6, kind=float),
     "policy_candidates": Limit(kind=bool),
     "warm_start": Limit(kind=bool),
     "compile_mode": Limit(choices=("default", "reduce-overhead", "max-autotune"), kind=str),
@@ -97,6 +99,8 @@ LIMITS = {
     "position_dim": Limit(low=1),
     "motion_hidden": Limit(low=0),
     "roadmap_nodes": Limit(low=0),
+    "proposal_steps": Limit(low=0),
+    "propose_steps": Limit(low=1),
     "deadline": Limit(low=1e-3, kind=float),
     "temperature": Limit(low=1e-9, kind=float),
 }

@@ -13,7 +13,7 @@ from worldmodel.encoders import FrozenEncoder
 from worldmodel.energy import Way, straight
 from worldmodel.ensemble import Ensemble
 from worldmodel.errors import ConfigError
-from worldmodel.heads import InverseDynamics
+from worldmodel.heads import InverseDynamics, Proposer
 from worldmodel.predictor import CompactPredictor, Kinematics
 from worldmodel.projector import CompactProjector, FeatureNorm, PlaceTracker, PoseReader
 from worldmodel.roadmap import Roadmap
@@ -38,6 +38,7 @@ class ModelConfig(ActionUnits):
     position_dim: how many coordinates of the proprioception, from the first, say where the robot is [m]; the others,
     as a heading, are no part of the goal. None: all.
     roadmap_nodes: logged places among which the shortest ways are known, and off which no step leads; 0: none.
+    proposal_steps: decisions of the sequence that the logs would do, which a network proposes; 0: none.
     """
 
     action_dim: int
@@ -57,6 +58,7 @@ class ModelConfig(ActionUnits):
     motion_hidden: int = 0
     position_dim: int | None = None
     roadmap_nodes: int = 0
+    proposal_steps: int = 0
 
     @property
     def latent_dim(self) -> int:
@@ -114,6 +116,13 @@ class WorldModel(nn.Module):
         self.roadmap = Roadmap(config.roadmap_nodes, positions) if config.roadmap_nodes else None
         self._stacked: dict[torch.dtype, tuple[object, Ensemble]] = {}
         self.inverse = InverseDynamics(1, config.scene_dim + config.pose_dim, config.action_dim)
+        self.proposer = self._new_proposer() if config.proposal_steps else None
+
+    def _new_proposer(self) -> Proposer:
+        config, sizes = self.config, {"token_width": self.config.token_width, "hidden": self.config.predictor_hidden}
+        dims = (config.proprio_dim, config.action_dim, config.proposal_steps)
+        sizes["projector_hidden"] = config.projector_hidden
+        return Proposer(self.encoder.tokens, self.encoder.width, *dims, **sizes)
 
     @property
     def image_size(self) -> int:
@@ -130,7 +139,8 @@ class WorldModel(nn.Module):
             "members": self.members,
             "inverse": self.inverse,
         }
-        return parts if self.roadmap is None else {**parts, "roadmap": self.roadmap}
+        further = {"roadmap": self.roadmap, "proposer": self.proposer}
+        return {**parts, **{name: part for name, part in further.items() if part is not None}}
 
     def project(self, features: Tensor) -> Tensor:
         """Normalised features [B,T,M,F] -> latents [B,T,N,D]."""
@@ -138,7 +148,12 @@ class WorldModel(nn.Module):
 
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 [B,T,S,S,3] -> latents [B,T,N,D]."""
-        return self.project(self.norm(self.encoder(frames)))
+        return self.project(self.features(frames))
+
+    def features(self, frames: Tensor) -> Tensor:
+        """uint8 [B,T,S,S,3] -> normalised features [B,T,M,F], which all parts see."""
+        normalised: Tensor = self.norm(self.encoder(frames))
+        return normalised
 
     @property
     def predictor(self) -> CompactPredictor:

@@ -36,7 +36,15 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
             write_episode(folder / "data", layout, rollout, episode=episode, start=LENGTH * episode, task="go")
         )
     finalize(folder / "data", layout, records, tasks=["go"], extra={})
-    toy = ["predictor=tiny", "track_steps=2", "track_rounds=1", "refine_steps=2", "batch_size=4", "device=cpu"]
+    toy = [
+        "predictor=tiny",
+        "track_steps=2",
+        "track_rounds=1",
+        "refine_steps=2",
+        "propose_steps=2",
+        "batch_size=4",
+        "device=cpu",
+    ]
     return ["train", f"data={folder / 'data'}", f"encoder={folder / 'encoder'}", "steps=2", *toy]
 
 

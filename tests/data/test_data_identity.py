@@ -46,7 +46,15 @@ def logs(tmp_path: Path) -> Path:
 
 def test_signs_flipped_in_place_are_other_data(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build_model(ARCHITECTURE, 0).save_pretrained(tmp_path / "encoder")
-    sizes = ("predictor=tiny", "steps=2", "track_steps=2", "track_rounds=1", "refine_steps=2", "batch_size=4")
+    sizes = (
+        "predictor=tiny",
+        "steps=2",
+        "track_steps=2",
+        "track_rounds=1",
+        "refine_steps=2",
+        "propose_steps=2",
+        "batch_size=4",
+    )
     words = [
         "train",
         f"data={logs}",

@@ -18,7 +18,16 @@ from worldmodel.data.table import Table
 from worldmodel.pretrain.vjepa import build_model
 from worldmodel.training.assumptions import doubts
 
-TOY = ("predictor=tiny", "steps=2", "track_steps=2", "track_rounds=1", "refine_steps=2", "batch_size=4", "device=cpu")
+TOY = (
+    "predictor=tiny",
+    "steps=2",
+    "track_steps=2",
+    "track_rounds=1",
+    "refine_steps=2",
+    "propose_steps=2",
+    "batch_size=4",
+    "device=cpu",
+)
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def strange(tally: Tally, lab: Lab) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = copy(lab)
-    for name in ("model.safetensors", "dynamics.safetensors"):
+    for name in ("model.safetensors", "dynamics.safetensors", "proposals.safetensors"):
         path = folder / name
         whole, content = load_file(path), path.read_bytes()
         for key in list(whole)[:: lab.times(7, 1)]:

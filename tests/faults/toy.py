@@ -15,7 +15,15 @@ sys.path[:0] = [path for path in (str(ROOT / "tests/data"), str(ROOT / "tests/fa
 ENV_ID = "toy_env:faults/Toy-v0"
 ENCODER = ("encoder=tiny", "encoder.crop_size=32", "encoder.patch_size=8", "encoder.hidden_size=24")
 PRETRAIN = (*ENCODER, "encoder.pred_hidden_size=24", "steps=24", "batch_size=4", "learning_rate=1e-3", "device=cpu")
-SIZES = ("predictor=tiny", "window=3", "steps=12", "track_steps=6", "track_rounds=1", "refine_steps=12")
+SIZES = (
+    "predictor=tiny",
+    "window=3",
+    "steps=12",
+    "track_steps=6",
+    "track_rounds=1",
+    "refine_steps=12",
+    "propose_steps=12",
+)
 TRAIN = (*SIZES, "batch_size=4", "device=cpu")
 CLONING = ("kind=behaviour_cloning", "kind.hidden=16", "kind.batch_size=4", "steps=12", "device=cpu")
 

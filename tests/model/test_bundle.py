@@ -74,7 +74,12 @@ def test_a_damaged_or_foreign_bundle_is_refused(folder: Path, tmp_path: Path) ->
     (missing / "config.json").unlink()
     foreign = copy("foreign")
     (foreign / "MANIFEST.json").write_text(json.dumps({"a": "b"}))
-    for path, says in ((flipped, "expected sha256"), (missing, "expected the file"), (foreign, "to list")):
+    unlisted = copy("unlisted")  # its proposals may be anything
+    manifest = json.loads((unlisted / "MANIFEST.json").read_text())
+    del manifest["proposals.safetensors"]
+    (unlisted / "MANIFEST.json").write_text(json.dumps(manifest))
+    wrong = ((flipped, "expected sha256"), (missing, "expected the file"), (foreign, "to list"), (unlisted, "to list"))
+    for path, says in wrong:
         with pytest.raises(BundleError, match=says) as caught:
             load(path)
         assert "\n" not in str(caught.value)

@@ -20,7 +20,16 @@ from worldmodel.data.writer import Rollout, finalize, write_episode
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.pretrain.vjepa import build_model
 
-TOY = ("predictor=tiny", "steps=2", "track_steps=2", "track_rounds=1", "refine_steps=2", "batch_size=4", "device=cpu")
+TOY = (
+    "predictor=tiny",
+    "steps=2",
+    "track_steps=2",
+    "track_rounds=1",
+    "refine_steps=2",
+    "propose_steps=2",
+    "batch_size=4",
+    "device=cpu",
+)
 PLANNER = {"num_samples": 12, "num_elites": 4, "num_iterations": 2, "horizon": 3}
 SIDE, STEP, EPISODES, LENGTH = 32, 0.05, 4, 24
 

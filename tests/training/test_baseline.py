@@ -17,9 +17,8 @@ from tiny_model import ARCHITECTURE, tiny_model
 from tests.training.test_training_resume import CPU, StopError, equal, nothing, table, weights_of
 from worldmodel.baselines.bundle import load_baseline, save_baseline
 from worldmodel.baselines.dreamer_policy import DreamerConfig
-from worldmodel.baselines.fit import FitSettings, fit
 from worldmodel.baselines.pixels import PixelConfig, PixelPredictor, sharpness
-from worldmodel.baselines.policy import GoalPolicy, PolicyConfig, displacements, hindsight
+from worldmodel.baselines.policy import GoalPolicy, PolicyConfig, displacements
 from worldmodel.baselines.run import baseline
 from worldmodel.bundle import save
 from worldmodel.cli import VERBS, main
@@ -27,6 +26,8 @@ from worldmodel.data.table import Table
 from worldmodel.encoders import VJEPAEncoder
 from worldmodel.errors import BundleError
 from worldmodel.pretrain.vjepa import build_model
+from worldmodel.training.hindsight import hindsight
+from worldmodel.training.learner import FitSettings, fit
 
 SMALL = PolicyConfig(3, 3, "displacement", 4, latent_dim=8, token_width=4, projector_hidden=16, hidden=16, blocks=1)
 DRAWN = PixelConfig(3, 3, side=16, channels=4, hidden=16, blocks=1, window=3)
@@ -187,7 +188,7 @@ def test_a_planners_model_is_no_baseline_and_the_other_way_round(tmp_path: Path)
         tiny_model_loaded(tmp_path / "baseline")
     broken = policy()
     with torch.no_grad():
-        broken.trunk[0].weight[0, 0] = torch.nan  # type: ignore[index, operator]
+        broken.proposer.trunk[0].weight[0, 0] = torch.nan  # type: ignore[index, operator]
     with pytest.raises(BundleError, match="NaN or infinity in trunk"):
         save_baseline(broken, "inverse_dynamics", {}, tmp_path / "nan", "# card")
     assert not (tmp_path / "nan").exists()

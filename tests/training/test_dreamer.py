@@ -19,10 +19,10 @@ from worldmodel.baselines.dreamer import Dreamer
 from worldmodel.baselines.dreamer_fit import fit_dreamer
 from worldmodel.baselines.dreamer_online import OnlineSettings, Seen, World, learn_online
 from worldmodel.baselines.dreamer_policy import DreamerBaseline, DreamerConfig
-from worldmodel.baselines.fit import FitSettings
 from worldmodel.encoders import VJEPAEncoder
 from worldmodel.errors import BundleError, TrainingError
 from worldmodel.pretrain.vjepa import build_model
+from worldmodel.training.learner import FitSettings
 
 # The extra `baselines` is large, and `make setup` does without it; tests/training/test_dreamer_data.py holds what our
 # side of the adapter does without it.

@@ -33,7 +33,15 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("both")
     build_model(ARCHITECTURE, 0).save_pretrained(folder / "encoder")
     words = ["train", f"data={write_noise(folder / 'data', 12, 16)}", f"encoder={folder / 'encoder'}", "device=cpu"]
-    words += ["predictor=tiny", "steps=2", "track_steps=2", "track_rounds=1", "refine_steps=2", "batch_size=4"]
+    words += [
+        "predictor=tiny",
+        "steps=2",
+        "track_steps=2",
+        "track_rounds=1",
+        "refine_steps=2",
+        "propose_steps=2",
+        "batch_size=4",
+    ]
     for name in ("one", "two"):
         (folder / name).mkdir()
     paths = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))

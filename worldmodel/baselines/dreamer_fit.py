@@ -10,11 +10,11 @@ import torch
 from tqdm import tqdm
 
 from worldmodel.baselines.dreamer_policy import DreamerBaseline
-from worldmodel.baselines.fit import FitSettings
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.errors import TrainingError
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
+from worldmodel.training.learner import FitSettings
 from worldmodel.training.schedule import step_rng
 
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.encoders import FrozenEncoder
+from worldmodel.heads import Proposer
 from worldmodel.model import WorldModel
-from worldmodel.predictor import Fourier, ResidualBlock
-from worldmodel.projector import CompactProjector, FeatureNorm
+from worldmodel.projector import FeatureNorm
 from worldmodel.training.features import cached_features
+from worldmodel.training.hindsight import hindsight
 from worldmodel.units import ActionUnits
 
 Array = NDArray[Any]
@@ -52,25 +53,30 @@ class PolicyConfig(ActionUnits):
 
 
 class GoalPolicy(nn.Module):
-    """A frozen encoder, one projector for both pictures, and a residual MLP over [z, z_goal, proprioception]."""
+    """A frozen encoder, and a proposer of one action."""
 
     def __init__(self, encoder: FrozenEncoder, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder = encoder.pooled(config.pool)
         self.norm = FeatureNorm(encoder.tokens, encoder.width)
-        sizes = (config.latent_dim, config.token_width, config.projector_hidden)
-        self.projector = CompactProjector(encoder.tokens, encoder.width, *sizes, normalise=False)
-        self.fourier = Fourier(config.proprio_dim)
-        self.trunk = nn.Sequential(
-            nn.Linear(2 * config.latent_dim + self.fourier.width, config.hidden),
-            *(ResidualBlock(config.hidden) for _ in range(config.blocks)),
-            nn.Linear(config.hidden, config.action_dim),
+        self.proposer = Proposer(
+            encoder.tokens,
+            encoder.width,
+            config.proprio_dim,
+            config.action_dim,
+            1,
+            latent_dim=config.latent_dim,
+            token_width=config.token_width,
+            projector_hidden=config.projector_hidden,
+            hidden=config.hidden,
+            blocks=config.blocks,
         )
 
     def trainable(self) -> dict[str, nn.Module]:
         """The parts that are trained; the encoder stays frozen."""
-        return {"norm": self.norm, "projector": self.projector, "fourier": self.fourier, "trunk": self.trunk}
+        parts = {"projector": self.proposer.projector, "fourier": self.proposer.fourier, "trunk": self.proposer.trunk}
+        return {"norm": self.norm, **parts}
 
     def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Rows:
         """The very features the planner is trained on, float16 [N,M,F]: a file in `folder`."""
@@ -79,7 +85,7 @@ class GoalPolicy(nn.Module):
 
     def fit_statistics(self, table: Table, episodes: Array) -> None:
         """Take the range of the proprioception."""
-        self.fourier.fit(torch.from_numpy(table.proprio[table.window_starts(2, episodes)]))
+        self.proposer.fourier.fit(torch.from_numpy(table.proprio[table.window_starts(2, episodes)]))
 
     def draw(
         self, table: Table, features: Rows, starts: Array, rng: np.random.Generator, count: int
@@ -93,18 +99,17 @@ class GoalPolicy(nn.Module):
     def loss(self, batch: Sequence[Tensor]) -> Tensor:
         """Mean squared error of the actions, for what `draw` gives."""
         now, goal, proprio, target = batch
-        z = self.projector(torch.stack([now, goal], dim=1))[:, :, 0]
+        z = self.proposer.see(torch.stack([now, goal], dim=1))
         return (self.act(z[:, 0], z[:, 1], proprio).float() - target).square().mean()
 
     def act(self, z: Tensor, z_goal: Tensor, proprio: Tensor) -> Tensor:
         """[B,D], [B,D], [B,P] -> [B,A], unbounded; clip to [-1, 1] and `config.denormalise` before use."""
-        out: Tensor = self.trunk(torch.cat([z, z_goal, self.fourier(proprio)], dim=-1))
-        return out
+        actions: Tensor = self.proposer(z, z_goal, proprio)
+        return actions[:, 0]
 
     def encode(self, frames: Tensor) -> Tensor:
         """uint8 [B,S,S,3] -> [B,D]."""
-        z: Tensor = self.projector(self.norm(self.encoder(frames[:, None])))
-        return z[:, 0, 0]
+        return self.proposer.see(self.norm(self.encoder(frames[:, None])))[:, 0]
 
     @torch.no_grad()
     def validate(self, table: Table, features: Rows, episodes: Array) -> dict[str, Any]:
@@ -115,21 +120,6 @@ class GoalPolicy(nn.Module):
         target = batch[3]
         mean = float((target - target.mean(dim=0)).square().mean())
         return {"action_error": float(torch.stack(parts).mean()), "action_error_of_the_mean": mean}
-
-
-def hindsight(
-    table: Table, starts: Array, rng: np.random.Generator, count: int, span: int | None
-) -> tuple[Array, Array]:
-    """n rows drawn from `starts` and, for each, a later row of its episode at most `span` decisions away: int64 [n].
-
-    Every distance that the episode allows is equally likely (Andrychowicz et al. 2017, arXiv 1707.01495; Ghosh et al.
-    2021, arXiv 1912.06088).
-    """
-    rows = starts[rng.integers(0, len(starts), count)]
-    last = np.searchsorted(table.episode, table.episode[rows], side="right") - 1
-    left = last - rows if span is None else np.minimum(last - rows, span)
-    goals: Array = rows + rng.integers(1, left + 1)
-    return rows, goals
 
 
 def displacements(actions: Array, rows: Array, goals: Array) -> Array:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from worldmodel.baselines.bundle import DREAMERS, KINDS, Baseline, save_baseline
 from worldmodel.baselines.dreamer_fit import fit_dreamer
 from worldmodel.baselines.dreamer_policy import DreamerBaseline, new_dreamer
-from worldmodel.baselines.fit import FitSettings, fit
 from worldmodel.baselines.pixels import PixelConfig, PixelPredictor
 from worldmodel.baselines.policy import GoalPolicy, PolicyConfig
 from worldmodel.baselines.strip import STRIP, write_strip
@@ -29,6 +28,7 @@ from worldmodel.pretrain.fit import Metrics
 from worldmodel.storage import write_json
 from worldmodel.training.device import choose_device
 from worldmodel.training.folder import CHECKPOINTS, checkpoints_at, resume_folder
+from worldmodel.training.learner import FitSettings, fit
 from worldmodel.training.run import REPORT, SPLIT, machine
 
 Array = NDArray[Any]

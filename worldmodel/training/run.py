@@ -55,6 +55,7 @@ def train(
     track_steps: int,
     track_rounds: int,
     refine_steps: int,
+    propose_steps: int,
     batch_size: int,
     learning_rate: float,
     seed: int,
@@ -72,14 +73,14 @@ def train(
 
     predictor: sizes (fields of ModelConfig, or of TokenConfig). objective: of the losses (Weights, or TokenLoss).
     planning: the agent's defaults, shipped with the model. camera, frame_skip, skip_bad_episodes: see `load_table`.
-    ema: decay of the average of the weights that the model takes in the end; 0: the last ones. pose_steps: of the fits
-    of where the robot is and how it moves; None: as track_steps. drive: measures how well the finished bundle plans,
-    for the report and the card. The same call again resumes. Under torchrun every process takes its share of each
-    batch. Returns what report.json says. Raises DataError, EncoderError, ConfigError or TrainingError.
+    ema: decay of the average of the weights that the model takes in the end; 0: the last ones. pose_steps: see Fitting.
+    drive: measures how well the bundle plans. The same call again resumes. Under torchrun each process takes its share
+    of a batch. Returns what report.json says. Raises DataError, EncoderError, ConfigError or TrainingError.
     """
     settings = TrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, window=window)
     tracking = TrackSettings(steps=track_steps, rounds=track_rounds, learning_rate=learning_rate, seed=seed)
-    stages = _stages(predictor, objective, settings, tracking, refine_steps, ema, pose_steps, tensorboard)
+    shared = {"joint": settings, "tracking": tracking, "ema": ema, "pose_steps": pose_steps, "tensorboard": tensorboard}
+    stages = _stages(predictor, objective, {"refine_steps": refine_steps, "propose_steps": propose_steps}, shared)
     folder = Path(out)
     with joined(choose_device(device)) as chosen:
         require_shares(*stages.batches)
@@ -97,7 +98,6 @@ def train(
                 features = cached_features(model, table, cache_of(data), fingerprint, loaded.sha256, chosen)
         if report is None:
             _run(model, table, features, stages, folder, chosen)
-            _require_frozen(frozen, fingerprint)
             selected = {"camera": camera, "frame_skip": frame_skip, "data": loaded.about(), "machine": machine(chosen)}
             with first_alone():
                 report = _finish(model, table, features, {**identity, **selected}, folder, data)
@@ -107,30 +107,21 @@ def train(
 def _stages(
     predictor: Mapping[str, Any],
     objective: Mapping[str, Any],
-    settings: TrainSettings,
-    tracking: TrackSettings,
-    refine_steps: int,
-    ema: float,
-    pose_steps: int | None,
-    tensorboard: bool,
+    compact: Mapping[str, Any],
+    shared: Mapping[str, Any],
 ) -> Stages | TokenStages:
-    """The stages of the form that the predictor's settings describe; only the transformer has a layout."""
+    """The stages of the form that the predictor's settings describe; only the transformer has a layout.
+
+    shared: settings of both forms. compact: those of the compact one.
+    """
     tokens = "layout" in predictor
     known = {field.name for field in dataclasses.fields(TokenLoss if tokens else Weights)}
     if not known >= set(objective):
         wrong, mend = ", ".join(sorted(set(objective) - known)), "tokens" if tokens else "standard"
         raise ConfigError(f"expected an objective for this predictor, got one with {wrong}: give objective={mend}")
-    shared: dict[str, Any] = {
-        "joint": settings, "tracking": tracking, "ema": ema, "pose_steps": pose_steps, "tensorboard": tensorboard
-    }  # fmt: skip
     if tokens:
         return TokenStages(losses=TokenLoss(**objective), **shared)
-    return Stages(refine_steps=refine_steps, weights=Weights(**objective), **shared)
-
-
-def _require_frozen(frozen: FrozenEncoder, fingerprint: str) -> None:
-    if frozen.sha256() != fingerprint:
-        raise TrainingError("expected a frozen encoder, got one whose weights changed in training: report this")
+    return Stages(weights=Weights(**objective), **compact, **shared)
 
 
 def _new_model(
@@ -160,9 +151,11 @@ def _new_model(
         print(note)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stages.joint.seed)
+        model: WorldModel | TokenModel
         if isinstance(config, ModelConfig):
-            return WorldModel(frozen, config, name=name)
-        model = TokenModel(frozen, config, name=name)
+            model = WorldModel(frozen, config, name=name)
+        else:
+            model = TokenModel(frozen, config, name=name)
         model.agent()  # refuses a planning that it cannot do before anything is trained
         return model
 
@@ -175,11 +168,14 @@ def _run(
     folder: Path,
     device: torch.device,
 ) -> None:
-    """Train a model of either form in place."""
+    """Train a model of either form in place. Raises TrainingError where that changed its encoder."""
+    frozen = model.encoder.sha256()
     if isinstance(model, TokenModel) and isinstance(stages, TokenStages):
         run_token_stages(model, table, features, stages, folder, device)
     elif isinstance(model, WorldModel) and isinstance(stages, Stages):
         run_stages(model, table, features, stages, folder, device)
+    if model.encoder.sha256() != frozen:
+        raise TrainingError("expected a frozen encoder, got one whose weights changed in training: report this")
 
 
 def _normalised(table: Table, config: ActionUnits) -> Table:

@@ -22,6 +22,7 @@ from worldmodel.training.frames import TrackSettings, fit_pose
 from worldmodel.training.losses import Weights
 from worldmodel.training.metrics import Report, recorder, require_tensorboard
 from worldmodel.training.motion import fit_motion
+from worldmodel.training.proposals import fit_proposer
 from worldmodel.training.refine import refine
 from worldmodel.training.tracking import SPAN, fit_tracker
 from worldmodel.training.validate import latents
@@ -58,9 +59,10 @@ class Fitting:
 
 @dataclass(frozen=True, kw_only=True)
 class Stages(Fitting):
-    """The stages of the compact model."""
+    """The stages of the compact model. propose_steps: of the fit of what the logs would do, if the model proposes."""
 
     refine_steps: int
+    propose_steps: int
     weights: Weights
 
     @property
@@ -82,6 +84,8 @@ class Stages(Fitting):
         further: dict[str, Any] = {"ema": self.ema} if self.ema else {}
         if self.pose_steps is not None:
             further["pose_steps"] = self.pose_steps
+        if sizes.get("proposal_steps"):
+            further["propose_steps"] = self.propose_steps
         return {
             "settings": {**dataclasses.asdict(self.joint), "refine_steps": self.refine_steps, **further},
             "tracking": dataclasses.asdict(self.tracking),
@@ -140,4 +144,19 @@ def run_stages(
         report=report,
         ema=stages.ema,
     )
+    if model.proposer is not None:
+        if rank() == 0:
+            place, report = begin("proposals")
+            fit_proposer(
+                model.proposer,
+                table,
+                features,
+                steps=stages.propose_steps,
+                learning_rate=joint.learning_rate,
+                seed=joint.seed,
+                folder=place,
+                device=device,
+                report=report,
+            )
+        from_first(model.proposer.state_dict().values(), device)
     model.to("cpu")

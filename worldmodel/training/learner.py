@@ -1,4 +1,4 @@
-"""The one training loop of all baselines: draw, lose, step; checkpoints on the way."""
+"""One training loop for baselines and proposals: draw, lose, step; checkpoints on the way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 class Learner(Protocol):
-    """What the loop asks of a baseline."""
+    """What the loop asks of what it trains."""
 
     def trainable(self) -> Mapping[str, nn.Module]:
         """Its parts, whose parameters are trained and whose buffers are kept."""
@@ -66,6 +66,7 @@ def fit(
     folder: Path,
     device: torch.device,
     report: Callable[[dict[str, float]], None],
+    name: str = "baseline",
 ) -> None:
     """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a non-finite loss."""
     starts = table.window_starts(settings.window, table.split()[0])
@@ -76,7 +77,7 @@ def fit(
     optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
     state = load_checkpoint(folder, parts, optimizer)
     first = 0 if state is None else int(state["step"])
-    bar = tqdm(total=settings.steps, initial=first, unit="step", desc="baseline", mininterval=1.0)
+    bar = tqdm(total=settings.steps, initial=first, unit="step", desc=name, mininterval=1.0)
     for step in range(first, settings.steps):
         batch = learner.draw(table, features, starts, step_rng(settings.seed, step), settings.batch_size)
         set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
