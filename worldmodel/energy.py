@@ -90,7 +90,10 @@ class GoalEnergy:
         To each member. Whatever does not depend on the candidates is worked out here, once for a whole search.
         """
         wide = Goal(*(getattr(goal, field.name)[:, None, None] for field in fields(goal)))
-        shares = self._shares(wide)
+        approach, pose = self._shares(wide)
+        # A distance that counts nothing in any episode, as that of poses does on the way to an object, is not measured.
+        counts = torch.stack([(share != 0.0).any() for share in (approach, pose)]).tolist()
+        shares = (approach if counts[0] else None, pose if counts[1] else None)
         weights = step_weights(steps, self.running_weight, self.discount, goal.place.device)
 
         def members(path: Tensor, poses: Tensor) -> Tensor:
@@ -110,8 +113,11 @@ class GoalEnergy:
         approach = torch.where(goal.settled | goal.arrived, 0.0, self.approach_weight)
         return approach, torch.where(goal.settled, 1.0, there)
 
-    def _step(self, places: Tensor, proprio: Tensor, goal: Goal, shares: tuple[Tensor, Tensor]) -> Tensor:
+    def _step(self, places: Tensor, proprio: Tensor, goal: Goal, shares: tuple[Tensor | None, Tensor | None]) -> Tensor:
         place = self.locate(places)
-        near = shares[0] * (proprio - place).norm(dim=-1) + shares[1] * self.way(proprio, goal.proprio)
-        energy: Tensor = self.place_weight * (place - goal.place).norm(dim=-1) + near
-        return energy
+        energy: Tensor = self.place_weight * (place - goal.place).norm(dim=-1)
+        near = None if shares[0] is None else shares[0] * (proprio - place).norm(dim=-1)
+        if shares[1] is not None:
+            pose = shares[1] * self.way(proprio, goal.proprio)
+            near = pose if near is None else near + pose
+        return energy if near is None else energy + near

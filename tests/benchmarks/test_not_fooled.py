@@ -206,7 +206,7 @@ def test_a_model_that_is_replaced_in_its_folder_gets_a_row_of_its_own(tmp_path: 
 def test_rows_of_another_baseline_never_merge(tmp_path: Path) -> None:
     first, second = policy(), policy()
     with torch.no_grad():
-        next(second.trunk.parameters()).add_(1.0)
+        next(second.proposer.trunk.parameters()).add_(1.0)
     folders = []
     for name, model in (("one", first), ("two", second)):
         save_baseline(model, "inverse_dynamics", {}, tmp_path / name, "# card")

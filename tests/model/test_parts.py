@@ -108,6 +108,23 @@ def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
         )
 
 
+@pytest.mark.parametrize("arrived", [[False, False], [True, True], [True, False]])
+@pytest.mark.parametrize("settled", [[False, False], [True, True], [True, False]])
+@pytest.mark.parametrize("weights", [(0.2, 0.0, 0.1), (0.0, 0.0, 0.0), (0.0, 0.5, 0.1)])
+def test_distances_that_count_nothing_are_left_out_and_change_no_bit(
+    settled: list[bool], arrived: list[bool], weights: tuple[float, float, float]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    path, poses = (torch.randn(shape, generator=generator) for shape in ((3, 2, 5, 4, 1, 2), (2, 5, 4, 3)))
+    proprio, place = torch.randn(2, 2, 3, generator=generator)
+    goal = Goal(torch.zeros(2, 1, 4), proprio, place, torch.tensor(settled), torch.tensor(arrived))
+    approach, pose, there = weights
+    energy = GoalEnergy(flat, approach_weight=approach, proprio_weight=pose, arrived_weight=there)
+    wide = Goal(*(part[:, None, None] for part in (goal.z, proprio, place, goal.settled, goal.arrived)))
+    whole = energy.step(path, poses, wide) @ torch.tensor([0.3, 0.3, 0.3, 1.0])
+    assert torch.equal(energy.towards(goal, 4)(path, poses), whole)
+
+
 def test_a_settled_scene_leaves_the_pose_and_the_place() -> None:
     energy = GoalEnergy(flat, approach_weight=0.2, arrived_weight=0.1)
     place, pose = torch.tensor([[[0.3, 0.4]]]), torch.tensor([[0.3, 0.0, 0.0]])

@@ -22,6 +22,7 @@ from worldmodel.training.descent import descend
 from worldmodel.training.distributed import joined, over_whole_batches, rank, share
 from worldmodel.training.fit import fit_statistics, new_head, new_shaper, read_windows, reconstruction
 from worldmodel.training.losses import Weights, model_losses, weighted
+from worldmodel.training.proposals import fit_proposer
 from worldmodel.training.refine import refine
 
 CPU, BATCH, WINDOW = torch.device("cpu"), 8, 3
@@ -35,13 +36,14 @@ def scene() -> tuple[WorldModel, Table, np.ndarray]:
     truth = np.full((rows, 3), np.nan, np.float32)
     table = Table(np.zeros((rows, 1, 1, 3), np.uint8), actions, proprio, truth, np.repeat(np.arange(10), 12))
     torch.manual_seed(0)
-    model = WorldModel(VJEPAEncoder(build_model(ARCHITECTURE, 0)), ModelConfig(3, 3, 2, 4, 2, 4, 16, 2, 16, 1))
+    config = ModelConfig(3, 3, 2, 4, 2, 4, 16, 2, 16, 1, proposal_steps=2)
+    model = WorldModel(VJEPAEncoder(build_model(ARCHITECTURE, 0)), config)
     fit_statistics(model, table, table.split()[0])
     return model, table, rng.normal(size=(rows, 16, 24)).astype(np.float16)
 
 
 def main(out: Path) -> None:
-    """One step of the joint stage in float32, ten of the last one; the first process writes what came of them."""
+    """A step of the joint stage in float32, and some of the last two; the first process writes what came of them."""
     model, table, features = scene()
     target, decoder = reconstruction(model, features)
     parts = {"projector": model.projector, "shaper": new_shaper(model), "decoder": decoder, "inverse": model.inverse}
@@ -64,6 +66,12 @@ def main(out: Path) -> None:
     )  # fmt: skip
     found |= {f"members.{name}": weight for name, weight in model.members.state_dict().items()}
     found["refine"] = torch.tensor(lines)
+    assert model.proposer is not None
+    fit_proposer(
+        model.proposer, table, features, steps=10, learning_rate=1e-3, seed=0, folder=out / "proposals",
+        device=CPU, report=lambda values: None, checkpoint_every=5,
+    )  # fmt: skip
+    found |= {f"proposer.{name}": weight for name, weight in model.proposer.state_dict().items()}
     if rank() == 0:
         save_file({name: value.detach().contiguous() for name, value in found.items()}, out / "found.safetensors")
 

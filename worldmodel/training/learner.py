@@ -17,6 +17,7 @@ from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.descent import descend
+from worldmodel.training.distributed import rank, size
 from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cosine
 
 Array = NDArray[Any]
@@ -68,7 +69,10 @@ def fit(
     report: Callable[[dict[str, float]], None],
     name: str = "baseline",
 ) -> None:
-    """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a non-finite loss."""
+    """Train in place, resuming from the newest checkpoint in `folder`. Raises TrainingError for a non-finite loss.
+
+    Of several processes each takes its share of every batch. name: on the progress bar.
+    """
     starts = table.window_starts(settings.window, table.split()[0])
     parts = learner.trainable()
     for module in parts.values():
@@ -77,18 +81,18 @@ def fit(
     optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay)
     state = load_checkpoint(folder, parts, optimizer)
     first = 0 if state is None else int(state["step"])
-    bar = tqdm(total=settings.steps, initial=first, unit="step", desc=name, mininterval=1.0)
+    bar = tqdm(total=settings.steps, initial=first, unit="step", desc=name, mininterval=1.0, disable=rank() > 0)
     for step in range(first, settings.steps):
         batch = learner.draw(table, features, starts, step_rng(settings.seed, step), settings.batch_size)
         set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss = learner.loss([part.to(device) for part in batch])
+            loss = learner.loss([part[rank() :: size()].to(device) for part in batch])
         value = descend(loss, optimizer, parameters, settings.clip_norm, step)
         bar.update()
         if step % 50 == 0:
             report({"step": step, "loss": value})
             bar.set_postfix(loss=f"{value:.4f}")
-        if (step + 1) % settings.checkpoint_every == 0:
+        if (step + 1) % settings.checkpoint_every == 0 and rank() == 0:
             save_checkpoint(folder, step + 1, parts, optimizer, {})
     bar.close()
     for module in parts.values():

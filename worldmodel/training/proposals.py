@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.heads import Proposer
+from worldmodel.training.distributed import averaged
 from worldmodel.training.hindsight import hindsight
 from worldmodel.training.learner import FitSettings, fit
 
@@ -49,11 +50,11 @@ class _Imitation:
         return seen, wanted, proprio, torch.from_numpy(actions), torch.from_numpy(weights)
 
     def loss(self, batch: Sequence[Tensor]) -> Tensor:
-        """Weighted mean squared error of the actions."""
+        """Weighted mean squared error of the actions, over the batches of all processes."""
         seen, wanted, proprio, actions, weights = batch
         z = self._proposer.see(torch.stack([seen, wanted], dim=1))
         error = (self._proposer(z[:, 0], z[:, 1], proprio).float() - actions).square().mean(dim=-1)
-        mean: Tensor = (weights * error).sum() / weights.sum()
+        mean: Tensor = (weights * error).sum() / averaged(weights.sum())
         return mean
 
 

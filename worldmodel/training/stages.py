@@ -22,6 +22,7 @@ from worldmodel.training.frames import TrackSettings, fit_pose
 from worldmodel.training.losses import Weights
 from worldmodel.training.metrics import Report, recorder, require_tensorboard
 from worldmodel.training.motion import fit_motion
+from worldmodel.training.proposals import BATCH as PROPOSAL_BATCH
 from worldmodel.training.proposals import fit_proposer
 from worldmodel.training.refine import refine
 from worldmodel.training.tracking import SPAN, fit_tracker
@@ -68,7 +69,7 @@ class Stages(Fitting):
     @property
     def batches(self) -> tuple[int, ...]:
         """The sizes of all batches that several processes share."""
-        return self.joint.batch_size, REFINE_BATCH
+        return self.joint.batch_size, REFINE_BATCH, PROPOSAL_BATCH
 
     @property
     def least_frames(self) -> int:
@@ -145,18 +146,16 @@ def run_stages(
         ema=stages.ema,
     )
     if model.proposer is not None:
-        if rank() == 0:
-            place, report = begin("proposals")
-            fit_proposer(
-                model.proposer,
-                table,
-                features,
-                steps=stages.propose_steps,
-                learning_rate=joint.learning_rate,
-                seed=joint.seed,
-                folder=place,
-                device=device,
-                report=report,
-            )
-        from_first(model.proposer.state_dict().values(), device)
+        place, report = begin("proposals")
+        fit_proposer(
+            model.proposer,
+            table,
+            features,
+            steps=stages.propose_steps,
+            learning_rate=joint.learning_rate,
+            seed=joint.seed,
+            folder=place,
+            device=device,
+            report=report,
+        )
     model.to("cpu")
