@@ -68,7 +68,7 @@ def main(out: Path) -> None:
     found["refine"] = torch.tensor(lines)
     assert model.proposer is not None
     fit_proposer(
-        model.proposer, table, features, steps=10, learning_rate=1e-3, seed=0, folder=out / "proposals",
+        model.proposer, table, features, np.zeros(3), steps=10, learning_rate=1e-3, seed=0, folder=out / "proposals",
         device=CPU, report=lambda values: None, checkpoint_every=5,
     )  # fmt: skip
     found |= {f"proposer.{name}": weight for name, weight in model.proposer.state_dict().items()}

@@ -15,6 +15,7 @@ from worldmodel.training.hindsight import hindsight
 from worldmodel.training.proposals import AFTERWARDS, _Imitation, fit_proposer
 
 STEPS = 4
+STILL = np.array([0.0, -1.0, 0.5], np.float32)  # of one-sided actions, in the units of the model
 
 
 def proposer(seed: int = 0) -> Proposer:
@@ -30,7 +31,7 @@ def noise(rows: int) -> np.ndarray:
 def test_what_is_imitated_ends_at_the_goal() -> None:
     data, features = table(), noise(120)
     starts = data.window_starts(2, data.split()[0])
-    seen, wanted, proprio, actions, weights = _Imitation(proposer()).draw(
+    seen, wanted, proprio, actions, weights = _Imitation(proposer(), STILL).draw(
         data, features, starts, np.random.default_rng(0), 200
     )
     rows, goals = hindsight(data, starts, np.random.default_rng(0), 200, None)
@@ -40,13 +41,13 @@ def test_what_is_imitated_ends_at_the_goal() -> None:
     for at, (row, goal) in enumerate(zip(rows, goals, strict=True)):
         length = min(STEPS, goal - row)
         assert np.array_equal(actions[at, :length].numpy(), data.actions[row : row + length])
-        assert not actions[at, length:].any()
+        assert (actions[at, length:].numpy() == STILL).all()
         assert weights[at].tolist() == pytest.approx([1.0] * length + [AFTERWARDS] * (STEPS - length))
 
 
 def fitted(folder: Path, seed: int = 0) -> Proposer:
     model, settings = proposer(seed), {"steps": 30, "learning_rate": 1e-3, "seed": 0, "checkpoint_every": 10}
-    fit_proposer(model, table(), noise(120), folder=folder, device=CPU, report=nothing, **settings)
+    fit_proposer(model, table(), noise(120), STILL, folder=folder, device=CPU, report=nothing, **settings)
     return model
 
 
@@ -63,12 +64,12 @@ def test_sequences_towards_a_goal_are_learned(tmp_path: Path) -> None:
     features = (4 * proprio @ rng.normal(size=(3, 16 * 24)).astype(np.float32)).reshape(-1, 16, 24)
     model = proposer()
     fit_proposer(
-        model, data, features, steps=200, learning_rate=3e-3, seed=0, folder=tmp_path, device=CPU, report=nothing
+        model, data, features, STILL, steps=200, learning_rate=3e-3, seed=0, folder=tmp_path, device=CPU, report=nothing
     )
     starts = data.window_starts(2, data.split()[1])
-    batch = _Imitation(model).draw(data, features, starts, np.random.default_rng(0), 500)
+    batch = _Imitation(model, STILL).draw(data, features, starts, np.random.default_rng(0), 500)
     with torch.no_grad():
-        error = float(_Imitation(model).loss(batch))
+        error = float(_Imitation(model, STILL).loss(batch))
     assert error < 0.5 * float(batch[3].square().mean())
 
 

@@ -30,8 +30,9 @@ BATCH = 256  # pairs per step
 class _Imitation:
     """A proposer as the training loop sees it."""
 
-    def __init__(self, proposer: Proposer) -> None:
-        self._proposer = proposer
+    def __init__(self, proposer: Proposer, still: Array) -> None:
+        """still: the action [A] that moves nothing."""
+        self._proposer, self._still = proposer, still.astype(np.float32)
 
     def trainable(self) -> dict[str, nn.Module]:
         return {"proposer": self._proposer}
@@ -44,7 +45,7 @@ class _Imitation:
         seen, wanted = (torch.from_numpy(features[which]).float() for which in (rows, goals))
         steps = rows[:, None] + np.arange(self._proposer.steps)
         on_the_way = steps < goals[:, None]
-        actions = table.actions[np.minimum(steps, goals[:, None])] * on_the_way[..., None]
+        actions = np.where(on_the_way[..., None], table.actions[np.minimum(steps, goals[:, None])], self._still)
         weights = np.where(on_the_way, 1.0, AFTERWARDS).astype(np.float32)
         proprio = torch.from_numpy(table.proprio[rows])
         return seen, wanted, proprio, torch.from_numpy(actions), torch.from_numpy(weights)
@@ -62,6 +63,7 @@ def fit_proposer(
     proposer: Proposer,
     table: Table,
     features: Rows,
+    still: Array,
     *,
     steps: int,
     learning_rate: float,
@@ -71,9 +73,9 @@ def fit_proposer(
     report: Callable[[dict[str, float]], None],
     checkpoint_every: int = 1000,
 ) -> None:
-    """Train in place on features [N,M,F]; resumes from the newest checkpoint in `folder`."""
+    """Train in place on features [N,M,F]; still: the action [A] that moves nothing. Resumes from `folder`."""
     rows = table.window_starts(2, table.split()[0])
     proposer.fourier.fit(torch.from_numpy(table.proprio[rows]))
     settings = FitSettings(steps, BATCH, learning_rate, seed, 2, checkpoint_every=checkpoint_every)
-    fit(_Imitation(proposer), table, features, settings, folder, device, report, "proposals")
+    fit(_Imitation(proposer, still), table, features, settings, folder, device, report, "proposals")
     proposer.eval()

@@ -151,6 +151,7 @@ def run_stages(
             model.proposer,
             table,
             features,
+            model.config.normalise(torch.zeros(model.config.action_dim)).clamp(-1.0, 1.0).numpy(),
             steps=stages.propose_steps,
             learning_rate=joint.learning_rate,
             seed=joint.seed,
