@@ -22,6 +22,18 @@ ARCHITECTURE = {
     "pred_num_mask_tokens": 1,
 }
 
+# What makes `worldmodel train` a matter of seconds.
+TRAIN = (
+    "predictor=tiny",
+    "steps=2",
+    "track_steps=2",
+    "track_rounds=1",
+    "refine_steps=2",
+    "propose_steps=2",
+    "batch_size=4",
+    "device=cpu",
+)
+
 
 def tiny_model() -> WorldModel:
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_model import ARCHITECTURE
+from tiny_model import ARCHITECTURE, TRAIN
 
 import worldmodel
 from worldmodel.bundle import fingerprint
@@ -36,16 +36,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
             write_episode(folder / "data", layout, rollout, episode=episode, start=LENGTH * episode, task="go")
         )
     finalize(folder / "data", layout, records, tasks=["go"], extra={})
-    toy = [
-        "predictor=tiny",
-        "track_steps=2",
-        "track_rounds=1",
-        "refine_steps=2",
-        "propose_steps=2",
-        "batch_size=4",
-        "device=cpu",
-    ]
-    return ["train", f"data={folder / 'data'}", f"encoder={folder / 'encoder'}", "steps=2", *toy]
+    return ["train", f"data={folder / 'data'}", f"encoder={folder / 'encoder'}", *TRAIN]
 
 
 def test_the_finished_model_is_driven_on_validation_goals(words: list[str], tmp_path: Path) -> None:

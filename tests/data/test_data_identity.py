@@ -12,7 +12,7 @@ import foreign
 import numpy as np
 import pytest
 from spoil import CAMERA, DATA, EPISODES, change_column, change_info, copy, write_noise
-from tiny_model import ARCHITECTURE
+from tiny_model import ARCHITECTURE, TRAIN
 
 from worldmodel.cli import main
 from worldmodel.data.load import load_table
@@ -46,23 +46,7 @@ def logs(tmp_path: Path) -> Path:
 
 def test_signs_flipped_in_place_are_other_data(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build_model(ARCHITECTURE, 0).save_pretrained(tmp_path / "encoder")
-    sizes = (
-        "predictor=tiny",
-        "steps=2",
-        "track_steps=2",
-        "track_rounds=1",
-        "refine_steps=2",
-        "propose_steps=2",
-        "batch_size=4",
-    )
-    words = [
-        "train",
-        f"data={logs}",
-        f"encoder={tmp_path / 'encoder'}",
-        f"out={tmp_path / 'out'}",
-        "device=cpu",
-        *sizes,
-    ]
+    words = ["train", f"data={logs}", f"encoder={tmp_path / 'encoder'}", f"out={tmp_path / 'out'}", *TRAIN]
     assert main(words) == 0
     before = load_table([str(logs)])
     actions = before.table.actions.copy()

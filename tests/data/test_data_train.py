@@ -10,24 +10,13 @@ import numpy as np
 import pytest
 import torch
 from spoil import change_column, copy, put, write_lengths, write_noise
-from tiny_model import ARCHITECTURE
+from tiny_model import ARCHITECTURE, TRAIN
 
 import worldmodel
 from worldmodel.cli import main
 from worldmodel.data.table import Table
 from worldmodel.pretrain.vjepa import build_model
 from worldmodel.training.assumptions import doubts
-
-TOY = (
-    "predictor=tiny",
-    "steps=2",
-    "track_steps=2",
-    "track_rounds=1",
-    "refine_steps=2",
-    "propose_steps=2",
-    "batch_size=4",
-    "device=cpu",
-)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +29,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(root: Path, encoder: Path, *words: str) -> Path:
     """Train with toy sizes; the folder of the run."""
     out = root.parent / "out"
-    assert main(["train", f"data={root}", f"encoder={encoder}", f"out={out}", *TOY, *words]) == 0
+    assert main(["train", f"data={root}", f"encoder={encoder}", f"out={out}", *TRAIN, *words]) == 0
     return out
 
 
@@ -66,7 +55,7 @@ def test_two_cameras_seven_actions_several_files(
 ) -> None:
     root = foreign.make_two_cameras(tmp_path / "data")
     change_column(root, "action", put(1, [float("nan")] * 7))
-    arguments = ["train", f"data={root}", f"encoder={encoder}", f"out={tmp_path / 'out'}", *TOY]
+    arguments = ["train", f"data={root}", f"encoder={encoder}", f"out={tmp_path / 'out'}", *TRAIN]
     assert main(arguments) == 2
     assert "got wrist, front in" in capsys.readouterr().err
     assert main([*arguments, "camera=wrist"]) == 2
@@ -95,7 +84,7 @@ def test_short_episodes_of_both_kinds_are_counted(
     lengths: tuple[int, ...], says: str, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_lengths(tmp_path / "data", lengths)
-    arguments = ["train", f"data={root}", f"encoder={encoder}", f"out={tmp_path / 'out'}", *TOY]
+    arguments = ["train", f"data={root}", f"encoder={encoder}", f"out={tmp_path / 'out'}", *TRAIN]
     assert main(arguments) == (2 if says.startswith("error") else 0)
     captured = capsys.readouterr()
     assert says in captured.out + captured.err
@@ -110,7 +99,7 @@ def test_a_frame_skip_joins_the_actions_of_the_model(
     out = train(root, encoder, "frame_skip=2")
     rolls(out, 4, 2)
     assert json.loads((out / "report.json").read_text())["frame_skip"] == 2
-    arguments = ["train", f"data={root}", f"encoder={encoder}", f"out={tmp_path / 'three'}", *TOY]
+    arguments = ["train", f"data={root}", f"encoder={encoder}", f"out={tmp_path / 'three'}", *TRAIN]
     assert main([*arguments, "frame_skip=3"]) == 2
     assert "expected training episodes of at least 9 frames, got at most 6 in" in capsys.readouterr().err
 

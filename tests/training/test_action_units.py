@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiny_model import ARCHITECTURE
+from tiny_model import ARCHITECTURE, TRAIN
 
 import worldmodel
 from worldmodel.cli import main
@@ -20,16 +20,6 @@ from worldmodel.data.writer import Rollout, finalize, write_episode
 from worldmodel.model import ModelConfig, WorldModel
 from worldmodel.pretrain.vjepa import build_model
 
-TOY = (
-    "predictor=tiny",
-    "steps=2",
-    "track_steps=2",
-    "track_rounds=1",
-    "refine_steps=2",
-    "propose_steps=2",
-    "batch_size=4",
-    "device=cpu",
-)
 PLANNER = {"num_samples": 12, "num_elites": 4, "num_iterations": 2, "horizon": 3}
 SIDE, STEP, EPISODES, LENGTH = 32, 0.05, 4, 24
 
@@ -85,7 +75,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(root: Path, encoder: Path, skip: int) -> WorldModel:
     out = root.parent / f"{root.name}-{skip}"
     torch.manual_seed(0)  # what only training needs begins as it does in a new process
-    assert main(["train", f"data={root}", f"encoder={encoder}", f"out={out}", f"frame_skip={skip}", *TOY]) == 0
+    assert main(["train", f"data={root}", f"encoder={encoder}", f"out={out}", f"frame_skip={skip}", *TRAIN]) == 0
     model = worldmodel.load(out / "model")
     assert isinstance(model, WorldModel)
     return model

@@ -12,7 +12,7 @@ import one_of_several
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_model import ARCHITECTURE
+from tiny_model import ARCHITECTURE, TRAIN
 
 import worldmodel
 from tests.data.spoil import write_noise
@@ -32,16 +32,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folders one and two of what one and two processes did, and what the two printed."""
     folder = tmp_path_factory.mktemp("both")
     build_model(ARCHITECTURE, 0).save_pretrained(folder / "encoder")
-    words = ["train", f"data={write_noise(folder / 'data', 12, 16)}", f"encoder={folder / 'encoder'}", "device=cpu"]
-    words += [
-        "predictor=tiny",
-        "steps=2",
-        "track_steps=2",
-        "track_rounds=1",
-        "refine_steps=2",
-        "propose_steps=2",
-        "batch_size=4",
-    ]
+    words = ["train", f"data={write_noise(folder / 'data', 12, 16)}", f"encoder={folder / 'encoder'}", *TRAIN]
     for name in ("one", "two"):
         (folder / name).mkdir()
     paths = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
