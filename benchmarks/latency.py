@@ -30,9 +30,10 @@ from benchmarks.latency_subjects import (
 )
 from benchmarks.latency_table import lines, targets
 from benchmarks.machine import machine, versions
-from worldmodel.candidates import Chunked, multiplies_bf16
+from worldmodel.candidates import Chunked
 from worldmodel.errors import ConfigError
 from worldmodel.model import WorldModel
+from worldmodel.precision import multiplies_bf16
 from worldmodel.storage import atomic_file, new_folder, write_json
 from worldmodel.training.device import choose_device
 

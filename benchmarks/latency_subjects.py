@@ -23,10 +23,10 @@ from worldmodel.candidates import (
     Context,
     candidates_within,
     goal_cost,
-    multiplies_bf16,
 )
 from worldmodel.energy import Goal, GoalEnergy
 from worldmodel.model import WorldModel
+from worldmodel.precision import multiplies_bf16
 from worldmodel.transformer import TransformerPredictor
 
 SWM = "stable_worldmodel.solver"

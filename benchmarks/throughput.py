@@ -27,6 +27,7 @@ from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.errors import ConfigError
 from worldmodel.model import WorldModel
+from worldmodel.precision import mixed_precision
 from worldmodel.storage import new_folder, write_json
 from worldmodel.training.descent import descend
 from worldmodel.training.device import choose_device
@@ -166,7 +167,7 @@ def _rows(
         else:
             batch = [*read_windows(table, features, rows)]
         seen, actions, proprio = (part.to(device) for part in batch)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with mixed_precision(device):
             terms = model_losses(model, shaper, head, decoder, target, seen, actions, proprio, 1)
         descend(weighted(terms, Weights()), optimizer, parameters, 1.0, step)
 

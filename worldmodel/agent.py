@@ -14,11 +14,11 @@ from torch import Tensor
 from planners import ActionBox, CostFn, Plan
 from planners.sampling import take
 from worldmodel.belief import Belief
-from worldmodel.candidates import multiplies_bf16
 from worldmodel.energy import Distance, Goal, GoalEnergy, Way, latent_distance
 from worldmodel.errors import WorldModelError
 from worldmodel.guardrails import Guardrails
 from worldmodel.model import WorldModel
+from worldmodel.precision import multiplies_bf16
 from worldmodel.search import Search, stream
 from worldmodel.start import Start
 from worldmodel.types import Decision, Observations

@@ -155,13 +155,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
 
 
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 faster than float32."""
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported())
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-
-
 def candidates_within(
     memory: float, predictor: TransformerPredictor, frames: int, horizon: int, dtype: torch.dtype | None = None
 ) -> int:

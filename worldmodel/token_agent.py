@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from planners import ActionBox, CostFn, Plan, Proposal, shift
-from worldmodel.candidates import goal_cost, multiplies_bf16
+from worldmodel.candidates import goal_cost
 from worldmodel.energy import Distance, latent_distance, straight
 from worldmodel.errors import ConfigError, WorldModelError
 from worldmodel.guardrails import Guardrails
+from worldmodel.precision import multiplies_bf16
 from worldmodel.search import Search, stream
 from worldmodel.tokens import TokenModel
 from worldmodel.types import Decision, Observations

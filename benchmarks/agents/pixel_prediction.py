@@ -13,6 +13,7 @@ from benchmarks.agents.searching import Search
 from planners import Plan
 from worldmodel.baselines.pixels import PixelPredictor
 from worldmodel.errors import WorldModelError
+from worldmodel.precision import mixed_precision
 from worldmodel.search import stream
 from worldmodel.types import Decision, Observations
 
@@ -57,7 +58,7 @@ class PixelPredictionAgent:
         """Of one episode: [3,s,s], [P], [3,s,s], [K,H,A] -> [K]."""
         candidates = len(actions)
         start = frame.expand(candidates, *frame.shape), proprio.expand(candidates, *proprio.shape)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
+        with mixed_precision(actions.device):
             drawn = self._model.rollout(*start, actions)
             errors = [(each.float() - goal).square().mean(dim=(1, 2, 3)) for each in drawn]
         return torch.stack([weight * error for weight, error in zip(self._search.weights, errors, strict=True)]).sum(

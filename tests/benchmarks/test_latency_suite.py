@@ -17,8 +17,8 @@ from benchmarks.latency import FOREIGN, Row, latency
 from benchmarks.latency_subjects import has_swm
 from benchmarks.latency_table import ratio, targets
 from worldmodel.bundle import save
-from worldmodel.candidates import multiplies_bf16
 from worldmodel.cli import VERBS, main
+from worldmodel.precision import multiplies_bf16
 from worldmodel.training.device import choose_device
 
 TOY = {"num_samples": 8, "num_elites": 3, "num_iterations": 4, "horizon": 3, "tokens": 4, "width": 12, "depth": 2}

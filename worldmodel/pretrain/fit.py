@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from worldmodel.data.table import Table
 from worldmodel.encoders import normalise_pixels
+from worldmodel.precision import mixed_precision
 from worldmodel.pretrain.masks import block_masks
 from worldmodel.pretrain.vjepa import VJEPA
 from worldmodel.storage import atomic_file, written
@@ -83,7 +84,7 @@ def fit(
         visible, hidden = block_masks(rng, settings.batch_size, grid, settings.hidden_share)
         pixels = normalise_pixels(clips.to(device), int(config.crop_size))
         set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with mixed_precision(device):
             loss = learner.loss(pixels, visible.to(device), hidden.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

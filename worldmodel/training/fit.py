@@ -20,6 +20,7 @@ from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.heads import ProprioHead
 from worldmodel.model import WorldModel
+from worldmodel.precision import mixed_precision
 from worldmodel.predictor import CompactPredictor
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.decoder import FeatureTarget, SceneDecoder
@@ -115,7 +116,7 @@ def fit(
             batch = [part.to(device) for part in read_windows(table, features, share(rows))]
             set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
             span = int(rng.integers(1, settings.window + 1))
-            with torch.autocast(device.type, dtype=torch.bfloat16):
+            with mixed_precision(device):
                 terms = model_losses(model, shaper, head, decoder, target, batch[0], batch[1], batch[2], span)
             value = descend(weighted(terms, weights), optimizer, parameters, settings.clip_norm, step)
             average.update()

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
+from worldmodel.precision import mixed_precision
 from worldmodel.projector import PoseReader
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.descent import finite
@@ -77,7 +78,7 @@ def read_rows(features: Rows, rows: Array, device: torch.device) -> Tensor:
 
 def seen_in(part: nn.Module, features: Rows, rows: Array, device: torch.device) -> Tensor:
     """What a part of the tracker says of rows [B,T]: [B,T,Q] or [B,T,1], from products in bf16."""
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with mixed_precision(device):
         found: Tensor = part(read_rows(features, rows, device))[:, :, 0]
     return found.float()
 

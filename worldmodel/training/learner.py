@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
+from worldmodel.precision import mixed_precision
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.descent import descend
 from worldmodel.training.distributed import rank, size
@@ -85,7 +86,7 @@ def fit(
     for step in range(first, settings.steps):
         batch = learner.draw(table, features, starts, step_rng(settings.seed, step), settings.batch_size)
         set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with mixed_precision(device):
             loss = learner.loss([part[rank() :: size()].to(device) for part in batch])
         value = descend(loss, optimizer, parameters, settings.clip_norm, step)
         bar.update()

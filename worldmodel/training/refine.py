@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from worldmodel.data.table import Table
 from worldmodel.model import WorldModel
+from worldmodel.precision import mixed_precision
 from worldmodel.predictor import CompactPredictor
 from worldmodel.rollout import rollout
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
@@ -107,6 +108,6 @@ def _member_loss(
     proprio, actions = (
         torch.from_numpy(part).to(device) for part in (table.proprio[rows[:, 0]], table.actions[rows[:, :-1]])
     )
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with mixed_precision(device):
         path, _ = rollout(member, wanted[:, 0] + NOISE * torch.from_numpy(noise).to(device), proprio, actions)
     return F.smooth_l1_loss(path.float(), wanted[:, 1:], beta=LINEAR)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.errors import ConfigError
+from worldmodel.precision import mixed_precision
 from worldmodel.tokens import TokenModel
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.descent import Average, descend
@@ -171,7 +172,7 @@ def fit_tokens(
         rows = share(starts[picked][:, None] + np.arange(window + 1))
         batch = [part.to(device) for part in read_windows(table, features, rows)]
         set_learning_rate(optimizer, warmup_cosine(step, settings.steps, settings.learning_rate))
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with mixed_precision(device):
             terms = token_losses(model, batch[0], batch[1], batch[2], losses)
         loss = terms["teacher"] + (losses.rollout_weight * terms["rollout"] if "rollout" in terms else 0.0)
         value = descend(loss, optimizer, parameters, settings.clip_norm, step)
