@@ -1,4 +1,4 @@
-"""Where products run in bf16: only on hardware that multiplies it, since others are 40 times slower at it."""
+"""Where products run in bf16: only on hardware that multiplies it; elsewhere they take far longer than in float32."""
 
 from __future__ import annotations
 
