@@ -30,14 +30,19 @@ class Mixture:
     """Switches between behaviours at random moments."""
 
     def __init__(
-        self, rng: np.random.Generator, makers: list[Callable[[], Callable[[], Array]]], shares: list[float]
+        self,
+        rng: np.random.Generator,
+        makers: list[Callable[[], Callable[[], Array]]],
+        shares: list[float],
+        patience: tuple[int, int] = (6, 30),
     ) -> None:
-        self._rng, self._makers, self._shares = rng, makers, shares
+        """patience: least and most decisions of one behaviour."""
+        self._rng, self._makers, self._shares, self._patience = rng, makers, shares, patience
         self._switch()
 
     def _switch(self) -> None:
         self._current = self._makers[int(self._rng.choice(len(self._makers), p=self._shares))]()
-        self._left = int(self._rng.integers(6, 30))
+        self._left = int(self._rng.integers(*self._patience))
 
     def __call__(self) -> Array:
         if self._left <= 0:

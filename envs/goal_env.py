@@ -25,6 +25,7 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
 
     `info` holds, after reset and after every step: "success" (bool), "distance" [m], "goal" (uint8 [S,S,3]),
     "diverged" (bool) and, where the task moves objects, "privileged" (float32 [Q], simulator truth for probes only).
+    While exploring, "task" (str) says what the episode is about, one of `log_tasks`.
     Where the environment has boxes that the hand must keep out of, the observation has "keep_out" (float32 [n,2,3],
     lows and highs [m]) and `info` has "trespass" (bool: the hand was in one during the decision).
     A seed fixes the start state and the goal state and nothing else. The reward is -distance. An episode terminates
@@ -119,6 +120,15 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
         """Simulator truth for probes, float32 [Q]; None where there is none."""
         return None
 
+    @property
+    def log_tasks(self) -> tuple[str, ...]:
+        """What exploratory episodes may be about, as the task of a log says it."""
+        return (self.task_name,)
+
+    def log_task(self) -> str:
+        """What the present exploratory episode is about: one of `log_tasks`."""
+        return self.log_tasks[0]
+
     # What gymnasium asks for.
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -189,6 +199,8 @@ class GoalEnv(gymnasium.Env[Any, Array], ABC):
         truth = self.privileged()
         if truth is not None:
             info["privileged"] = truth
+        if self._exploring:
+            info["task"] = self.log_task()
         if self.keep_out() is not None:
             info["trespass"] = self.trespassed()
         return info

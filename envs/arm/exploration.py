@@ -166,7 +166,7 @@ class Carry:
         rng = self._rng
         self._phase, self._left = 0, 10
         self._goal = self._place()
-        wrong = np.zeros(3) if self._sure else rng.normal(size=3) * (0.012, 0.012, 0.008)
+        wrong = np.zeros(3) if self._sure else rng.normal(size=3) * (0.009, 0.009, 0.006)
         self._grasp = wrong - GRASP  # from the object's middle to the pinch site
         self._speed = 1.0 if self._sure else rng.uniform(0.5, 1.0)
         self._noise = 0.0 if self._sure else float(rng.choice([0.0, 0.08, 0.2]))

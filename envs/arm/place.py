@@ -29,6 +29,7 @@ NEAR = 0.03  # [m] of the hand from the cup, from where the fingers should rathe
 HOLDING, EMPTY = 0.7, 0.8  # [rad] angles of fingers around a cup, and of fingers that have missed it
 CLEAR = 0.02  # [m] height at which the cup is to pass over the platform
 APART = 0.10  # [m] the hand starts at least this far from where the cup goes
+WHOLE = (25, 45)  # decisions of one behaviour in a log: a cup is carried in about 30
 
 
 class JacoPlace(JacoEnv):
@@ -145,7 +146,7 @@ class JacoPlace(JacoEnv):
             lambda: fumble(rng, meddle(rng, self.pinch, self.cup)),
             lambda: Carry(rng, self.pinch, self.cup, place),
         ]
-        return Mixture(rng, makers, [0.1, 0.05, 0.2, 0.65])
+        return Mixture(rng, makers, [0.1, 0.05, 0.15, 0.7], WHOLE)
 
 
 def way_over(start: Array, end: Array, height: Array | float) -> Array:

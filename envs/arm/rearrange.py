@@ -28,6 +28,7 @@ TRIES = 5  # pushes of a cube that are tried before another start is
 PUSH = 25  # decisions a scripted push may take
 APPROACH = 0.1  # weight of the hand's distance to the nearest cube that is not in place, in the oracle's cost
 IN_PLACE = 0.04  # [m] from its goal, where the oracle turns to the other cube
+NEAR = 0.8  # share of the logs that begin with the hand near the cube that they are about
 PENDING = 0.03  # cost of a cube that is not in place: more than the way of the hand to the other one
 
 
@@ -40,6 +41,7 @@ class JacoRearrange(JacoEnv):
     task_name = "jaco_rearrange"
     budget = 60
     success_radius = 0.05
+    _about = next(iter(CUBES))
 
     def _objects(self) -> tuple[str, ...]:
         return tuple(CUBES)
@@ -73,6 +75,10 @@ class JacoRearrange(JacoEnv):
         if explore:
             self._draw_look(look_seed)
             self._start(rng, margin=0.03)
+            self._about = str(rng.choice(list(CUBES)))
+            if rng.random() < NEAR:  # more of the log shows the hand near the cube, where the dynamics are hard
+                away = np.array([*rng.uniform(-0.14, 0.14, 2), rng.uniform(CLEAR - CUBE_HALF, 0.18)])
+                self._place_arm(np.clip(self.object_position(self._about) + away, WORKSPACE_LOW, WORKSPACE_HIGH))
             self._forbid(None)
             return
 
@@ -149,14 +155,20 @@ class JacoRearrange(JacoEnv):
         approach = APPROACH * np.where(pending.any(axis=-1), hand, 0.0)
         return np.asarray(to_goal.sum(axis=-1) + PENDING * pending.sum(axis=-1) + approach)
 
-    def exploration_policy(self, rng: np.random.Generator) -> Policy:
-        def cube() -> Reading:
-            return self._reading(str(rng.choice(list(CUBES))))
+    @property
+    def log_tasks(self) -> tuple[str, ...]:
+        return tuple(f"{self.task_name} {name}" for name in CUBES)
 
+    def log_task(self) -> str:
+        return f"{self.task_name} {self._about}"
+
+    def exploration_policy(self, rng: np.random.Generator) -> Policy:
+        """All of a log is about one of the cubes, as an operator's would be who was told which one to move."""
+        cube = self._reading(self._about)
         makers: list[Callable[[], Policy]] = [
             lambda: OrnsteinUhlenbeck(rng),
             lambda: roam(rng, self.pinch),
-            lambda: meddle(rng, self.pinch, cube()),
-            lambda: Push(rng, self.pinch, cube()),
+            lambda: meddle(rng, self.pinch, cube),
+            lambda: Push(rng, self.pinch, cube),
         ]
         return Mixture(rng, makers, [0.1, 0.05, 0.35, 0.5])

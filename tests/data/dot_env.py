@@ -30,13 +30,21 @@ class DotEnv(gymnasium.Env[Any, Any]):
     task_name = "tiny_dot"
     budget = 5
 
-    def __init__(self, size: int = 16, explode_above: float = 9.0, privileged: bool = True, refuse: str = "") -> None:
+    def __init__(
+        self,
+        size: int = 16,
+        explode_above: float = 9.0,
+        privileged: bool = True,
+        refuse: str = "",
+        tasks: tuple[str, ...] = (),
+    ) -> None:
         if refuse:
             raise RuntimeError(refuse)
         if GATE in os.environ:
             with open(os.environ[GATE], "rb", buffering=0) as gate:
                 gate.read(1)
         self.size, self.explode_above, self.privileged = size, explode_above, privileged
+        self.log_tasks, self.about = tuple(tasks) or (self.task_name,), 0
         self.observation_space = gymnasium.spaces.Dict(
             {
                 "pixels": gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8),
@@ -52,7 +60,7 @@ class DotEnv(gymnasium.Env[Any, Any]):
         if str(seed) == os.environ.get(DIE_AT):
             os.kill(os.getpid(), signal.SIGKILL)
         self.position, self.step_taken = self.np_random.uniform(0.2, 0.8, 2), np.zeros(2)
-        self.diverged = False
+        self.diverged, self.about = False, int(self.np_random.integers(len(self.log_tasks)))
         return self._observe()
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -70,6 +78,8 @@ class DotEnv(gymnasium.Env[Any, Any]):
         pixels[near] = [220, 40, 40]
         proprio = np.concatenate([self.position, self.step_taken]).astype(np.float32)
         info: dict[str, Any] = {"success": False, "diverged": self.diverged, "distance": 0.0}
+        if len(self.log_tasks) > 1:
+            info["task"] = self.log_tasks[self.about]
         if self.privileged:
             info["privileged"] = (10 * self.position).astype(np.float32)
         return {"pixels": pixels, "proprio": proprio}, info

@@ -12,9 +12,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from worldmodel.data.collect import LOCK, collect
+from worldmodel.data.load import load_table
 from worldmodel.data.lock import folder_lock
 from worldmodel.data.reader import open_dataset
 from worldmodel.errors import ConfigError, OutputError, WorldModelError
@@ -70,6 +72,22 @@ def test_the_folder_says_where_the_data_came_from_and_holds_nothing_else(collect
     data = {f"data/chunk-000/file-{i:03d}.parquet" for i in range(5)}
     meta = {"collect.json", "episodes/chunk-000/file-000.parquet", "info.json", "stats.json", "tasks.parquet"}
     assert set(tree(collected)) == data | {f"meta/{name}" for name in meta | {"worldmodel.json", "SHA256SUMS"}}
+
+
+def test_each_episode_says_what_it_is_about(tmp_path: Path) -> None:
+    """In the order of the environment's list in the data set, in alphabetical order in the table."""
+    summary = dots(tmp_path / "dots", episodes=8, env_kwargs={"tasks": ["to the right", "to the left"]})
+    assert summary["task"] == ["to the right", "to the left"]
+    env = gymnasium.make(ENV_ID, max_episode_steps=-1, tasks=("to the right", "to the left"))
+    wanted = [env.reset(seed=40 + index, options={"explore": True})[1]["task"] for index in range(8)]
+    assert len(set(wanted)) == 2
+    dataset, loaded = open_dataset(tmp_path / "dots"), load_table([str(tmp_path / "dots")])
+    assert [dataset.read_episode(index).task for index in range(8)] == wanted
+    assert loaded.tasks == ("to the left", "to the right")
+    assert loaded.table.task is not None
+    assert [loaded.tasks[number] for number in loaded.table.task[::8]] == wanted
+    rows = [pq.read_table(path)["task_index"].to_pylist() for path in sorted(tmp_path.glob("dots/data/*/*.parquet"))]
+    assert rows == [[("to the right", "to the left").index(task)] * 8 for task in wanted]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -172,7 +172,7 @@ def test_the_split_is_by_episode_and_disjoint(episodes: int, tmp_path: Path) -> 
     assert not set(train) & set(held_out)
     assert set(train) | set(held_out) == set(rows)
     assert len(held_out) == max(1, episodes // 20)
-    Loaded(table, "", (), episodes, (), ()).store_split(tmp_path / "split.json")
+    Loaded(table, "", (), (), episodes, (), ()).store_split(tmp_path / "split.json")
     stored = json.loads((tmp_path / "split.json").read_text())
     assert stored == {"train": train.tolist(), "validation": held_out.tolist()}
 

@@ -60,6 +60,21 @@ def test_the_log_covers_the_workspace(name: str) -> None:
     assert (np.ptp(hands, axis=0) > [0.3, 0.2, 0.12]).all()
 
 
+def test_a_log_of_two_cubes_is_about_the_one_that_it_names() -> None:
+    world: Any = gymnasium.make("worldmodel/JacoRearrange-v0").unwrapped
+    moved: dict[str, list[Any]] = {task: [] for task in world.log_tasks}
+    for seed in range(14):
+        _, info = world.reset(seed=seed, options={"explore": True})
+        task, before, policy = info["task"], world.cubes(), world.exploration_policy(np.random.default_rng(seed))
+        for _ in range(30):
+            assert world.step(policy())[4]["task"] == task
+        moved[task].append(np.linalg.norm(world.cubes() - before, axis=1))
+    world.close()
+    red, blue = (np.stack(moved[f"jaco_rearrange cube_{colour}"]).mean(axis=0) for colour in ("red", "blue"))
+    assert red[0] > 3 * red[1]
+    assert blue[1] > 3 * blue[0]
+
+
 @pytest.mark.parametrize("name", MOVING)
 def test_objects_are_moved_in_a_fair_share_of_the_episodes_and_stay_on_the_table(name: str) -> None:
     paths = [np.stack(objects) for _, _, objects in log(name)]

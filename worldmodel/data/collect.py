@@ -84,7 +84,7 @@ def collect(
                 _prune(root)
             records = [read_record(record_path(root, episode)) for episode in range(episodes)]
             scene = read_scene(root)
-            finalize(root, scene.layout, records, tasks=[scene.task], extra=_extra(settings, scene, records))
+            finalize(root, scene.layout, records, tasks=scene.tasks, extra=_extra(settings, scene, records))
         shutil.rmtree(root / WORK_FOLDER, ignore_errors=True)
         about = json.loads((root / EXTRA_PATH).read_text(encoding="utf-8"))
     return {
@@ -256,7 +256,7 @@ def _extra(settings: dict[str, Any], scene: Scene, records: Sequence[Record]) ->
     seeds = [settings["seed"], settings["seed"] + settings["episodes"] - 1]
     return {
         "format": FORMAT,
-        "task": scene.task,
+        "task": scene.tasks[0] if len(scene.tasks) == 1 else list(scene.tasks),
         "env_id": settings["env_id"],
         "env_kwargs": settings["env_kwargs"],
         "environment": scene.environment,

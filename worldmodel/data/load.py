@@ -35,12 +35,14 @@ Array = NDArray[Any]
 class Loaded:
     """A table with the sha256 that identifies it, the names of its proprioception, and what was left out of it.
 
+    tasks: in words, in alphabetical order; the table knows them by their number.
     episodes: how many the data sets hold. skipped: the numbers of those left out. defects: why, one line each.
     """
 
     table: Table
     sha256: str
     proprio_names: tuple[str, ...]
+    tasks: tuple[str, ...]
     episodes: int
     skipped: tuple[int, ...]
     defects: tuple[str, ...]
@@ -94,8 +96,7 @@ def load_table(
         raise OutputError(f"expected to keep decoded frames beside the data, got {got}: copy it elsewhere") from error
     digests, shape = file_digests(dataset, folder), frame_shape(dataset.image_shape, side)
     key = data_key(dataset, digests, frame_skip, None if shape == dataset.image_shape else side)
-    names = (f"frames-{key[:16]}.npy", f"columns-{key[:16]}.npz", f"about-{key[:16]}.json")
-    files = [folder / name for name in names]
+    files = [folder / name for name in (f"frames-{key[:16]}.npy", f"columns-{key[:16]}.npz", f"about-{key[:16]}.json")]
     about = _known(dataset, files)
     if about is None or (about["defects"] and not skip_bad_episodes):
         about = _build(dataset, files, shape, frame_skip, None if skip_bad_episodes else paths, digests)
@@ -104,9 +105,12 @@ def load_table(
         key = hashlib.sha256(f"{key} without {about['skipped']}".encode()).hexdigest()
     columns = np.load(files[1], allow_pickle=False)
     frames = RowFile(files[0], len(columns["episode"]))
-    table = Table(frames, columns["actions"], columns["proprio"], columns["privileged"], columns["episode"])
+    words = [part.task(index) for part, index in dataset.places]
+    tasks = tuple(sorted({words[episode] for episode in np.unique(columns["episode"])}))
+    task = np.array([tasks.index(each) if each in tasks else -1 for each in words])[columns["episode"]]
+    table = Table(frames, columns["actions"], columns["proprio"], columns["privileged"], columns["episode"], task)
     proprio = tuple(dimension_names(dataset.parts[0].info.features[STATE]))
-    return Loaded(table, key, proprio, dataset.episodes, tuple(about["skipped"]), tuple(about["defects"]))
+    return Loaded(table, key, proprio, tasks, dataset.episodes, tuple(about["skipped"]), tuple(about["defects"]))
 
 
 def _known(dataset: Dataset, files: Sequence[Path]) -> dict[str, Any] | None:

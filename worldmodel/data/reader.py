@@ -105,8 +105,11 @@ class Part:
         times = self.times(index, table)
         vectors = {name: self.vector(index, table, name) for name in self.vectors}
         frames = self.frames(index, times)
-        task = " / ".join(self.rows[index].tasks)
-        return Episode(frames, vectors[ACTION], vectors[STATE], vectors.get(PRIVILEGED), task)
+        return Episode(frames, vectors[ACTION], vectors[STATE], vectors.get(PRIVILEGED), self.task(index))
+
+    def task(self, index: int) -> str:
+        """What episode `index` is about, in words."""
+        return " / ".join(self.rows[index].tasks)
 
     def table(self, index: int) -> pa.Table:
         """The rows of episode `index` without pictures. Raises DataError, as all below do for what they look at."""

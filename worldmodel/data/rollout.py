@@ -45,10 +45,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the environment says about itself: found out by the workers, needed to describe the data set."""
+    """What the environment says about itself: found out by the workers, needed to describe the data set.
+
+    tasks: what its episodes may be about.
+    """
 
     layout: Layout
-    task: str
+    tasks: tuple[str, ...]
     environment: dict[str, Any]
 
 
@@ -72,7 +75,7 @@ def read_scene(root: Path) -> Scene:
     raw = json.loads(scene_path(root).read_text(encoding="utf-8"))
     layout = raw["layout"]
     layout["cameras"] = {name: (size[0], size[1]) for name, size in layout["cameras"].items()}
-    return Scene(Layout(**layout), raw["task"], raw["environment"])
+    return Scene(Layout(**layout), tuple(raw["tasks"]), raw["environment"])
 
 
 def work(job: Job, episodes: Sequence[int], pipe: Connection) -> None:
@@ -90,8 +93,10 @@ def work(job: Job, episodes: Sequence[int], pipe: Connection) -> None:
         _agree(root, scene)
         for episode in episodes:
             rollout, redraws = draw_episode(env, job, episode)
+            task = rollout.task or scene.tasks[0]
+            start, index = episode * job.steps, scene.tasks.index(task)
             record = write_episode(
-                root, scene.layout, rollout, episode=episode, start=episode * job.steps, task=scene.task
+                root, scene.layout, rollout, episode=episode, start=start, task=task, task_index=index
             )
             write_json(record_path(root, episode), asdict(record) | {"extra": {"redraws": redraws}})
             pipe.send(("done", episode))
@@ -128,7 +133,11 @@ def describe(env: gymnasium.Env[Any, Any], job: Job) -> Scene:
         privileged_dim=None if privileged is None else len(privileged),
         robot_type=env.metadata.get("robot_type"),
     )
-    return Scene(layout, str(env.unwrapped.get_wrapper_attr("task_name")), _json_form(env.metadata))
+    world = env.unwrapped
+    named = "log_tasks" if world.has_wrapper_attr("log_tasks") else "task_name"
+    found = world.get_wrapper_attr(named)
+    tasks = (found,) if isinstance(found, str) else tuple(found)
+    return Scene(layout, tasks, _json_form(env.metadata))
 
 
 def _json_form(value: Any) -> dict[str, Any]:
@@ -180,4 +189,4 @@ def _attempt(env: gymnasium.Env[Any, Any], job: Job, seed: int, rng: np.random.G
             if (terminated or truncated) and not info["diverged"]:
                 raise DataError(f"expected {job.steps} steps from {job.env_id}, got an end after {step + 1}")
     truth: NDArray[np.float32] | None = np.stack(privileged) if privileged else None
-    return Rollout({CAMERA: np.stack(frames)}, np.stack(proprio), np.stack(actions), truth)
+    return Rollout({CAMERA: np.stack(frames)}, np.stack(proprio), np.stack(actions), truth, info.get("task"))

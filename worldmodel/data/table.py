@@ -24,7 +24,8 @@ class Table:
     """frames uint8 [N,S,S,3], float32 actions [N,A], proprio [N,P], privileged [N,Q], episode int64 [N].
 
     Rows of an episode are consecutive; `actions[n]` leaves `frames[n]`. `privileged` is simulator truth for probes,
-    NaN where a data set has none; nothing is trained on it.
+    NaN where a data set has none; nothing is trained on it. task int64 [N]: which of the data's tasks the row's episode
+    is about; None where nobody asks.
     """
 
     frames: Rows
@@ -32,6 +33,7 @@ class Table:
     proprio: Array
     privileged: Array
     episode: Array
+    task: Array | None = None
 
     def __len__(self) -> int:
         return len(self.episode)

@@ -40,12 +40,16 @@ SUMS_PATH = "meta/SHA256SUMS"
 
 @dataclass(frozen=True)
 class Rollout:
-    """One episode of L rows: frames uint8 [L,h,w,3] by camera, proprio [L,P], actions [L,A], privileged [L,Q]."""
+    """One episode of L rows: frames uint8 [L,h,w,3] by camera, proprio [L,P], actions [L,A], privileged [L,Q].
+
+    task: what it is about; None where that is not said.
+    """
 
     frames: Mapping[str, NDArray[np.uint8]]
     proprio: NDArray[np.float32]
     actions: NDArray[np.float32]
     privileged: NDArray[np.float32] | None = None
+    task: str | None = None
 
 
 def write_episode(
