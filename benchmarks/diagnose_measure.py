@@ -105,7 +105,7 @@ def sample(
     # A privileged column is used where every row that is looked at has it: data sets with and without may be mixed.
     whole = bool(np.isfinite(table.privileged[np.concatenate([rows.ravel(), single])]).all())
     truth = torch.from_numpy(table.privileged[rows]) if whole else None
-    seen = model.locate(model.place(z)) if truth is None else truth
+    seen = thing(model, model.place(z)) if truth is None else truth
     return Sample(
         z,
         torch.from_numpy(table.proprio[rows]),
@@ -117,6 +117,11 @@ def sample(
         torch.from_numpy(table.privileged[single]) if whole else None,
         metres,
     )
+
+
+def thing(model: WorldModel, places: Tensor) -> Tensor:
+    """Where the first of the objects is: places [...,N,Q] -> [...,P] [m]."""
+    return model.locate(places)[..., 0, :]
 
 
 def _latents(model: WorldModel, table: Table, rows: Array) -> Tensor:
@@ -133,7 +138,7 @@ def forecast(model: WorldModel, s: Sample, actions: Tensor) -> Forecast:
     """What the model makes of actions [W,H,A] from the first frame of every window."""
     path, poses = model.rollout(model.place(s.z[:, 0]), s.proprio[:, 0], actions[:, None])
     places = path.mean(dim=0)[:, 0]
-    return Forecast(poses[:, 0], model.locate(places), places)
+    return Forecast(poses[:, 0], thing(model, places), places)
 
 
 def k_step_errors(model: WorldModel, s: Sample) -> dict[str, dict[str, list[float]]]:
@@ -145,7 +150,7 @@ def k_step_errors(model: WorldModel, s: Sample) -> dict[str, dict[str, list[floa
     made = forecast(model, s, s.actions)
     found = {"hand": _against(made.hand, s.proprio, s.unit)}
     if int(s.moved.sum()) >= FEWEST:
-        predicted, true = made.thing[s.moved], model.locate(model.place(s.z[s.moved]))
+        predicted, true = made.thing[s.moved], thing(model, model.place(s.z[s.moved]))
         if s.truth is not None and s.probe_truth is not None:
             probe = fit_probe(model.place(s.probe_z), s.probe_truth, PROBE_STEPS)
             with torch.no_grad():
@@ -169,7 +174,7 @@ def action_sensitivity(model: WorldModel, s: Sample) -> dict[str, dict[str, floa
     own, others = forecast(model, s, s.actions), forecast(model, s, s.actions.roll(1, dims=0))
     found = {"hand": _swapped(own.hand, others.hand, s.proprio[:, -1], s.unit)}
     if int(s.moved.sum()) >= FEWEST:
-        seen = model.locate(model.place(s.z[s.moved, -1]))
+        seen = thing(model, model.place(s.z[s.moved, -1]))
         found["object"] = _swapped(own.thing[s.moved], others.thing[s.moved], seen, s.unit)
     return found
 
@@ -191,7 +196,7 @@ def cost_ranks(model: WorldModel, s: Sample, goals: int = 32) -> dict[str, dict[
     goal_hand = model.decode_proprio(s.z[:, -1])
     found = {"hand": _rank(made.hand[:, -1], s.proprio[:, 0], goal_hand, s.proprio[:, -1], goals)}
     if s.truth is not None and int(s.moved.sum()) >= FEWEST:
-        seen = model.locate(model.place(s.z[s.moved]))
+        seen = thing(model, model.place(s.z[s.moved]))
         found["object"] = _rank(made.thing[s.moved, -1], seen[:, 0], seen[:, -1], s.truth[s.moved, -1], goals)
     return found
 
@@ -225,7 +230,7 @@ def energy_landscape(model: WorldModel, s: Sample, windows: int = 64) -> Tensor:
     path, poses = model.rollout(model.place(s.z[few, 0]), s.proprio[few, 0], candidates)
     goal = s.z[few, -1]
     energy = (poses[:, :, -1] - model.decode_proprio(goal)[:, None]).norm(dim=-1)
-    away = (model.locate(path.mean(dim=0)[:, :, -1]) - model.locate(model.place(goal))[:, None]).norm(dim=-1)
+    away = (thing(model, path.mean(dim=0)[:, :, -1]) - thing(model, model.place(goal))[:, None]).norm(dim=-1)
     energy = energy + away * s.moved[few, None]
     curves: Tensor = energy.mean(dim=0).view(axes, -1) * s.unit
     return curves

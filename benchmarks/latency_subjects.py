@@ -111,8 +111,10 @@ def compact_subjects(model: WorldModel, horizon: int, seed: int) -> Iterator[Sub
     z = model.encode(torch.from_numpy(picture).to(device)[:, None])[:, 0]
     places, proprio = model.place(z[:1]), model.decode_proprio(z[:1])
     nothing = torch.zeros(1, dtype=torch.bool, device=device)
-    goal = Goal(z[1:], model.decode_proprio(z[1:]), model.locate(model.place(z[1:])), nothing, nothing)
-    energy = GoalEnergy(model.locate)
+    place = model.locate(model.place(z[1:]))
+    waiting = torch.zeros(place.shape[:-1], dtype=torch.bool, device=device)
+    goal = Goal(z[1:], model.decode_proprio(z[1:]), place, nothing, waiting)
+    energy = GoalEnergy(model.locate, model.position)
 
     def prepare(fast: bool) -> Prepared:
         members = energy.towards(goal, horizon)

@@ -49,7 +49,7 @@ class PlanningAgent:
     """Drives B episodes at once towards their goal images with one of the planners.
 
     settled_below: the scene counts as settled throughout if its first picture is below this `distance` from the goal's;
-    then the arm goes to its own pose. settled_within: the object has arrived when it is nearer to its place than this
+    then the arm goes to its own pose. settled_within: an object has arrived when it is nearer to its place than this
     [m], until it is LEAVE times as far; then the arm goes to its own pose if that does not move the object, or, with
     rest, stands still.
     way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs.
@@ -99,6 +99,7 @@ class PlanningAgent:
         self._search = Search(planner, settings)
         self._energy = GoalEnergy(
             model.locate,
+            model.position,
             running_weight=running_weight,
             discount=discount,
             place_weight=place_weight,
@@ -113,7 +114,7 @@ class PlanningAgent:
         bound = torch.ones(model.config.action_dim, device=model.device())
         self._box = ActionBox(-bound, bound)
         self._still = model.config.normalise(torch.zeros_like(bound)).clamp(-1.0, 1.0)  # [A] do not move
-        self._kind, self._bf16 = model.device().type, multiplies_bf16(model.device())
+        self._kind, self._bf16 = model.device().type, multiplies_bf16(model.device())  # asked once: no graph can ask it
         self._generator = torch.Generator(model.device())
         self._goal: Goal | None = None
         self._belief = Belief()
@@ -130,7 +131,8 @@ class PlanningAgent:
         self._start.reset(features)
         nothing = torch.zeros(len(z), dtype=torch.bool, device=z.device)
         place = self._model.locate(self._model.place(z))
-        self._goal = Goal(z, self._model.decode_proprio(z), place, nothing, nothing)
+        waiting = torch.zeros(place.shape[:-1], dtype=torch.bool, device=z.device)
+        self._goal = Goal(z, self._model.decode_proprio(z), place, nothing, waiting)
         self._belief, self._alike, self.decision = Belief(), None, Decision()
         self._last, self._waiting = self._still.expand(len(z), -1), []
         self._generator.manual_seed(stream(self._seed, *seeds))
@@ -172,7 +174,7 @@ class PlanningAgent:
         if self._hold_noise > 0.0:
             held = held | ~self._sure(view, plan.actions, still)
         if self._rest:
-            held = held | (view.goal.arrived & ~view.goal.settled)
+            held = held | (view.goal.arrived.all(dim=-1) & ~view.goal.settled)
         # To stand still by choice keeps the limits of speed and rate; a blocked arm makes an emergency stop.
         calm = self._lawful(still[:, None])[:, 0]
         actions = torch.where(held[:, None, None], calm, plan.actions)

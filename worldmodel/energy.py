@@ -15,6 +15,7 @@ from torch import Tensor
 
 Distance = Literal["l1", "l2", "cosine"]
 Way = Literal["straight", "roadmap"]
+FAR = 1e3  # [m] no hand goes to an object that is in its place
 
 
 def latent_distance(kind: Distance, z: Tensor, z_goal: Tensor) -> Tensor:
@@ -42,10 +43,10 @@ def straight(place: Tensor, goal: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Goal:
-    """What the goal image says: latent z [B,N,D], and read from it the pose and the object's place [B,P] [m].
+    """What the goal image says: latent z [B,1,D], and read from it the pose [B,P] and the objects' places [B,N,C] [m].
 
     settled: bool [B], the scene was as in the goal image from the start, as far as its latent can tell.
-    arrived: bool [B], the object is in its place.
+    arrived: bool [B,N], which objects are in their places.
     """
 
     z: Tensor
@@ -59,11 +60,12 @@ class Goal:
 class GoalEnergy:
     """A weighted sum of distances [m] from the goal.
 
-    place: between the object's places. approach: from the end effector to the object, without which a far hand sees no
-    slope; not while there is nothing to move. proprio: from the end effector to its place in the goal image; weight 1
-    in a settled scene, and arrived_weight while the object is in its place, which the hand might drag it out of.
-    locate: takes places [...,N,Q] to the robot's coordinates [...,P] [m]. way: how far two poses [...,P] are
-    apart [...] [m].
+    place: between the objects' places, summed. approach: from the end effector to the nearest object that is not in its
+    place, without which a far hand sees no slope; not while there is nothing to move. proprio: from the end effector to
+    its place in the goal image; weight 1 in a settled scene, and arrived_weight while all objects are in their places,
+    which the hand might drag them out of.
+    locate: takes places [...,N,Q] to the robot's coordinates [...,N,C] [m], position: poses [...,P] to the same
+    [...,C]. way: how far two poses [...,P] are apart [...] [m].
     running_weight: weight of every step but the last, whose weight is 1; 0 looks at the last step only, 1 sums.
     discount: by which a step counts less than the one before it.
     pessimism: standard deviations over the ensemble added to its mean cost, so that a plan which only one member
@@ -71,6 +73,7 @@ class GoalEnergy:
     """
 
     locate: Callable[[Tensor], Tensor]
+    position: Callable[[Tensor], Tensor]
     running_weight: float = 0.3
     discount: float = 1.0
     place_weight: float = 1.0
@@ -109,14 +112,18 @@ class GoalEnergy:
 
     def _shares(self, goal: Goal) -> tuple[Tensor, Tensor]:
         """What approach and pose count [...] where things stand as they do."""
-        there = torch.where(goal.arrived, self.arrived_weight, self.proprio_weight)
-        approach = torch.where(goal.settled | goal.arrived, 0.0, self.approach_weight)
+        arrived = goal.arrived.all(dim=-1)
+        there = torch.where(arrived, self.arrived_weight, self.proprio_weight)
+        approach = torch.where(goal.settled | arrived, 0.0, self.approach_weight)
         return approach, torch.where(goal.settled, 1.0, there)
 
     def _step(self, places: Tensor, proprio: Tensor, goal: Goal, shares: tuple[Tensor | None, Tensor | None]) -> Tensor:
         place = self.locate(places)
-        energy: Tensor = self.place_weight * (place - goal.place).norm(dim=-1)
-        near = None if shares[0] is None else shares[0] * (proprio - place).norm(dim=-1)
+        energy: Tensor = self.place_weight * (place - goal.place).norm(dim=-1).sum(dim=-1)
+        near = None
+        if shares[0] is not None:
+            gaps = (self.position(proprio).unsqueeze(-2) - place).norm(dim=-1)
+            near = shares[0] * gaps.masked_fill(goal.arrived, FAR).amin(dim=-1)
         if shares[1] is not None:
             pose = shares[1] * self.way(proprio, goal.proprio)
             near = pose if near is None else near + pose

@@ -49,23 +49,26 @@ class Ensemble:
         )
 
     def rollout(self, z: Tensor, proprio: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents [E,...,H,1,D] and poses [...,H,P] after each of the actions [...,H,A].
+        """Latents [E,...,H,N,D] and poses [...,H,P] after each of the actions [...,H,A].
 
-        From z [...,1,D] and proprio [...,P], which broadcast against the leading dimensions of the actions.
+        From z [...,N,D], whose N tokens do not act on each other, and proprio [...,P]; both broadcast against the
+        leading dimensions of the actions.
         """
         lead, horizon = actions.shape[:-2], actions.shape[-2]
-        members = len(self.leave[0])
+        members, tokens = len(self.leave[0]), z.shape[-2]
         flat = actions.reshape(-1, horizon, actions.shape[-1])
         z = z.expand(*lead, *z.shape[-2:]).reshape(1, -1, z.shape[-1]).expand(members, -1, -1)
         poses = self._poses(proprio.expand(*lead, proprio.shape[-1]).reshape(-1, proprio.shape[-1]), flat)
         # What does not depend on the members' latents is worked out once for all of them and all steps.
         features = self.shared.fourier(poses)
         known = torch.cat([flat, features[:, :-1], features[:, 1:]], dim=-1)
+        if tokens > 1:
+            known = known.repeat_interleave(tokens, dim=0)
         latents = []
         for step in range(horizon):
             z = z + self._change(torch.cat([z, known[:, step].expand(members, -1, -1)], dim=-1))
             latents.append(z)
-        path = torch.stack(latents, dim=2).reshape(members, *lead, horizon, 1, z.shape[-1])
+        path = torch.stack(latents, dim=2).reshape(members, *lead, tokens, horizon, z.shape[-1]).movedim(-2, -3)
         return path, poses[:, 1:].reshape(*lead, horizon, poses.shape[-1])
 
     def _poses(self, proprio: Tensor, actions: Tensor) -> Tensor:

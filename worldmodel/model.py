@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class ModelConfig(ActionUnits):
     """Everything that decides the shapes, and how the model is best planned with.
 
-    place_dim, scene_dim, pose_dim: the parts of a latent: the object's place (then how unsure it is, and where the hand
-    is), what else there is to see of what the arm acts on, and the arm itself. members: of the ensemble that predicts
-    places.
+    place_dim, scene_dim, pose_dim: the parts of a latent: an object's place (then how unsure it is, and where the hand
+    is), what else there is to see of what the arm acts on, and the arm itself. objects: N, how many things move; each
+    is what the logs of one task are about. members: of the ensemble that predicts places.
     planning: default settings of the agent (horizon, initial_std, ...), chosen on validation goals.
     pool: side of the squares of encoder tokens that are averaged into one before anything else.
     action_range: lows [A] and highs [A] of the logged actions, which the model knows as -1 and 1; None: they are that.
@@ -59,16 +59,22 @@ class ModelConfig(ActionUnits):
     position_dim: int | None = None
     roadmap_nodes: int = 0
     proposal_steps: int = 0
+    objects: int = 1
 
     @property
     def latent_dim(self) -> int:
-        """D: place, doubt (one), hand, scene and pose, in this order."""
+        """D: place and doubt (one) of each object, hand, scene and pose, in this order."""
         return self.read_dim + self.scene_dim + self.pose_dim
 
     @property
+    def track_dim(self) -> int:
+        """Of the first part, what is known of the objects' places."""
+        return self.objects * (self.place_dim + 1)
+
+    @property
     def read_dim(self) -> int:
-        """Of the first three parts, each read by a network of its own."""
-        return self.place_dim + 1 + self.proprio_dim
+        """Of the first two parts, each read by a network of its own."""
+        return self.track_dim + self.proprio_dim
 
     def kinematics(self) -> Kinematics:
         """How actions move the pose, not yet fitted."""
@@ -97,6 +103,7 @@ class WorldModel(nn.Module):
             config.proprio_dim,
             config.token_width,
             config.projector_hidden,
+            config.objects,
         )
         self.reader = PoseReader(
             encoder.tokens, encoder.width, config.proprio_dim, config.token_width, config.projector_hidden
@@ -143,11 +150,12 @@ class WorldModel(nn.Module):
         return {**parts, **{name: part for name, part in further.items() if part is not None}}
 
     def project(self, features: Tensor) -> Tensor:
-        """Normalised features [B,T,M,F] -> latents [B,T,N,D]."""
-        return torch.cat([self.tracker(features), self.reader(features), self.projector(features)], dim=-1)
+        """Normalised features [B,T,M,F] -> latents [B,T,1,D]."""
+        tracked = self.tracker(features).flatten(-2).unsqueeze(-2)
+        return torch.cat([tracked, self.reader(features), self.projector(features)], dim=-1)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """uint8 [B,T,S,S,3] -> latents [B,T,N,D]."""
+        """uint8 [B,T,S,S,3] -> latents [B,T,1,D]."""
         return self.project(self.features(frames))
 
     def features(self, frames: Tensor) -> Tensor:
@@ -161,28 +169,31 @@ class WorldModel(nn.Module):
         return cast(CompactPredictor, self.members[0])
 
     def place(self, z: Tensor) -> Tensor:
-        """Where the object seems to be: [...,N,D] -> [...,N,Q], in units of PLACE_UNIT and a frame of its own."""
-        return z[..., : self.config.place_dim]
+        """Where the objects seem to be: [...,1,D] -> [...,N,Q], in units of PLACE_UNIT and a frame of their own."""
+        return self._tracked(z)[..., :-1]
 
     def doubt(self, z: Tensor) -> Tensor:
-        """Log variance of that place, large while something hides the object: [...,N,D] -> [...,N,1]."""
-        return z[..., self.config.place_dim : self.config.place_dim + 1]
+        """Log variance of those places, large while something hides an object: [...,1,D] -> [...,N,1]."""
+        return self._tracked(z)[..., -1:]
+
+    def _tracked(self, z: Tensor) -> Tensor:
+        return z[..., 0, : self.config.track_dim].reshape(*z.shape[:-2], self.config.objects, -1)
 
     def scene(self, z: Tensor) -> Tensor:
-        """The part of a latent that the pose does not explain: [...,N,D] -> [...,N,scene_dim]."""
+        """The part of a latent that the pose does not explain: [...,1,D] -> [...,1,scene_dim]."""
         return self.appearance(z)[..., : self.config.scene_dim]
 
     def pose_part(self, z: Tensor) -> Tensor:
-        """The part that the pose is read from: [...,N,D] -> [...,N,pose_dim]."""
+        """The part that the pose is read from: [...,1,D] -> [...,1,pose_dim]."""
         return self.appearance(z)[..., self.config.scene_dim :]
 
     def appearance(self, z: Tensor) -> Tensor:
-        """Scene and pose together: [...,N,D] -> [...,N,scene_dim + pose_dim]."""
+        """Scene and pose together: [...,1,D] -> [...,1,scene_dim + pose_dim]."""
         return z[..., self.config.read_dim :]
 
     def decode_proprio(self, z: Tensor) -> Tensor:
-        """[...,N,D] -> [...,P] [m]: where the hand is in the picture."""
-        return z[..., 0, self.config.place_dim + 1 : self.config.read_dim]
+        """[...,1,D] -> [...,P] [m]: where the hand is in the picture."""
+        return z[..., 0, self.config.track_dim : self.config.read_dim]
 
     def position(self, proprio: Tensor) -> Tensor:
         """What of a pose says where the robot is: [...,P] -> [...,C] [m]."""
@@ -198,8 +209,8 @@ class WorldModel(nn.Module):
         return lambda proprio, other: measure(self.position(proprio), self.position(other))
 
     def locate(self, places: Tensor) -> Tensor:
-        """Places in the coordinates of the proprioception: [...,N,Q] -> [...,P] [m]."""
-        return self.tracker.locate(places[..., 0, :])
+        """Places in the coordinates of `position`: [...,N,Q] -> [...,N,C] [m]."""
+        return self.position(self.tracker.locate(places))
 
     def rollout(self, places: Tensor, proprio: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Places [E,B,K,H,N,Q] as E members see them and poses [B,K,H,P] after each action of candidates [B,K,H,A].

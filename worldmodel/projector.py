@@ -75,38 +75,52 @@ class CompactProjector(nn.Module):
 
 
 class PlaceTracker(nn.Module):
-    """Where the object is, from all tokens, and how unsure that is: a hand in front of it hides it.
+    """Where each of N objects is, from all tokens, and how unsure that is: a hand in front of it hides it.
 
     How it is learned without labels: worldmodel/training/tracking.py. Places are in units of PLACE_UNIT, in a frame
-    of their own; `locate` takes them to the robot's.
+    that all objects share; `locate` takes them to the robot's.
     """
 
     gain: Tensor
     origin: Tensor
 
     def __init__(
-        self, tokens: int, width: int, place_dim: int, proprio_dim: int, token_width: int = 32, hidden: int = 512
+        self,
+        tokens: int,
+        width: int,
+        place_dim: int,
+        proprio_dim: int,
+        token_width: int = 32,
+        hidden: int = 512,
+        objects: int = 1,
     ) -> None:
         super().__init__()
-        self.place_dim = place_dim
-        self.body = CompactProjector(tokens, width, place_dim, token_width, hidden, normalise=False)
-        self.doubts = CompactProjector(tokens, width, 1, token_width // 4, hidden // 8, normalise=False)
+        self.place_dim, self.objects = place_dim, objects
+        self.body = CompactProjector(tokens, width, objects * place_dim, token_width, hidden, normalise=False)
+        self.doubts = CompactProjector(tokens, width, objects, token_width // 4, hidden // 8, normalise=False)
         self.register_buffer("gain", PLACE_UNIT * torch.eye(place_dim, proprio_dim))
         self.register_buffer("origin", torch.zeros(proprio_dim))
 
-    def calibrate(self, gain: Tensor, origin: Tensor) -> None:
-        """Take the affine map gain [Q,P], origin [P] from places to metres."""
-        self.gain.copy_(gain)
-        self.origin.copy_(origin)
+    @torch.no_grad()
+    def transform(self, turn: Tensor, shift: Tensor) -> None:
+        """Give each object's places another frame: N maps turn [N,Q,Q], shift [N,Q], applied from the right."""
+        last = self.body.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        turn, shift = turn.to(last.weight), shift.to(last.weight)
+        weight, bias = last.weight.reshape(*turn.shape[:2], -1), last.bias.reshape(turn.shape[:2])
+        last.weight.copy_((turn.mT @ weight).flatten(0, 1))
+        last.bias.copy_((torch.einsum("nq,nqr->nr", bias, turn) + shift).flatten())
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B,T,M,F] -> [B,T,1,Q+1]: the place, and last the log of its variance, kept within DOUBT."""
-        return torch.cat([self.body(features).float(), self.doubt(features)], dim=-1)
+        """[B,T,M,F] -> [B,T,N,Q+1]: the places, and last the log of their variance, kept within DOUBT."""
+        doubt = self.doubt(features)
+        places = self.body(features).float().reshape(*doubt.shape[:-1], self.place_dim)
+        return torch.cat([places, doubt], dim=-1)
 
     def doubt(self, features: Tensor) -> Tensor:
-        """[B,T,M,F] -> [B,T,1,1]: log variance of the place, by a network of its own."""
+        """[B,T,M,F] -> [B,T,N,1]: log variance of the places, by a network of its own."""
         out: Tensor = self.doubts(features).float().clamp(*DOUBT)
-        return out
+        return out.mT
 
     def locate(self, places: Tensor) -> Tensor:
         """[...,Q] -> [...,P] [m]."""

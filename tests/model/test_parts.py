@@ -85,12 +85,18 @@ def test_latent_distances_are_zero_only_where_equal(kind: str) -> None:
 
 
 def flat(places: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.pad(places[..., 0, :], (0, 1))
+    return torch.nn.functional.pad(places, (0, 1))
 
 
-def goal_at(settled: bool, arrived: bool = False) -> Goal:
-    origin = torch.zeros(1, 3)
-    return Goal(torch.zeros(1, 1, 4), origin, origin, torch.tensor([settled]), torch.tensor([arrived]))
+def same(proprio: torch.Tensor) -> torch.Tensor:
+    return proprio
+
+
+def goal_at(settled: bool, *arrived: bool) -> Goal:
+    """All at the origin; arrived: of each object, of one if nothing is said."""
+    there = torch.tensor([arrived or (False,)])
+    places = torch.zeros(1, there.shape[1], 3)
+    return Goal(torch.zeros(1, 1, 4), torch.zeros(1, 3), places, torch.tensor([settled]), there)
 
 
 def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
@@ -101,7 +107,7 @@ def test_energy_sums_the_horizon_and_fears_disagreement() -> None:
     steps = torch.tensor([1.0, 3.0]) + 0.3 * torch.tensor([0.5, 2.5]) + 2.0 * 0.5  # place, approach, pose
     costs = steps * (0.3 + 0.3 + 1.0)
     for pessimism in (0.0, 1.5):
-        energy = GoalEnergy(flat, approach_weight=0.3, proprio_weight=2.0, pessimism=pessimism)
+        energy = GoalEnergy(flat, same, approach_weight=0.3, proprio_weight=2.0, pessimism=pessimism)
         expected = costs.mean() + pessimism * costs.std(correction=0)
         assert float(energy.pessimistic(energy.towards(goal_at(False), path.shape[3])(path, poses))) == pytest.approx(
             float(expected), rel=1e-5
@@ -117,21 +123,34 @@ def test_distances_that_count_nothing_are_left_out_and_change_no_bit(
     generator = torch.Generator().manual_seed(0)
     path, poses = (torch.randn(shape, generator=generator) for shape in ((3, 2, 5, 4, 1, 2), (2, 5, 4, 3)))
     proprio, place = torch.randn(2, 2, 3, generator=generator)
-    goal = Goal(torch.zeros(2, 1, 4), proprio, place, torch.tensor(settled), torch.tensor(arrived))
+    there = torch.tensor(arrived)[:, None]
+    goal = Goal(torch.zeros(2, 1, 4), proprio, place[:, None], torch.tensor(settled), there)
     approach, pose, there = weights
-    energy = GoalEnergy(flat, approach_weight=approach, proprio_weight=pose, arrived_weight=there)
-    wide = Goal(*(part[:, None, None] for part in (goal.z, proprio, place, goal.settled, goal.arrived)))
+    energy = GoalEnergy(flat, same, approach_weight=approach, proprio_weight=pose, arrived_weight=there)
+    wide = Goal(*(part[:, None, None] for part in (goal.z, proprio, goal.place, goal.settled, goal.arrived)))
     whole = energy.step(path, poses, wide) @ torch.tensor([0.3, 0.3, 0.3, 1.0])
     assert torch.equal(energy.towards(goal, 4)(path, poses), whole)
 
 
 def test_a_settled_scene_leaves_the_pose_and_the_place() -> None:
-    energy = GoalEnergy(flat, approach_weight=0.2, arrived_weight=0.1)
+    energy = GoalEnergy(flat, same, approach_weight=0.2, arrived_weight=0.1)
     place, pose = torch.tensor([[[0.3, 0.4]]]), torch.tensor([[0.3, 0.0, 0.0]])
     assert float(energy.step(place, pose, goal_at(True))) == pytest.approx(0.5 + 0.3, rel=1e-6)
     assert float(energy.step(place, pose, goal_at(False))) == pytest.approx(0.5 + 0.2 * 0.4, rel=1e-6)
-    assert float(energy.step(place, pose, goal_at(False, arrived=True))) == pytest.approx(0.5 + 0.1 * 0.3, rel=1e-6)
-    assert float(energy.step(place, pose, goal_at(True, arrived=True))) == pytest.approx(0.5 + 0.3, rel=1e-6)
+    assert float(energy.step(place, pose, goal_at(False, True))) == pytest.approx(0.5 + 0.1 * 0.3, rel=1e-6)
+    assert float(energy.step(place, pose, goal_at(True, True))) == pytest.approx(0.5 + 0.3, rel=1e-6)
+
+
+def test_the_hand_goes_to_the_nearest_object_that_is_not_in_its_place() -> None:
+    energy = GoalEnergy(flat, same, approach_weight=0.2, arrived_weight=0.1)
+    places, pose = torch.tensor([[[0.3, 0.4], [0.0, 0.1]]]), torch.zeros(1, 3)
+    cost = {
+        arrived: float(energy.step(places, pose, goal_at(False, *arrived)))
+        for arrived in ((False, False), (False, True), (True, False), (True, True))
+    }
+    assert cost[False, False] == cost[True, False] == pytest.approx(0.6 + 0.2 * 0.1, rel=1e-6)
+    assert cost[False, True] == pytest.approx(0.6 + 0.2 * 0.5, rel=1e-6)
+    assert cost[True, True] == pytest.approx(0.6, rel=1e-6), "nothing is left to go to"
 
 
 def test_a_hidden_object_is_believed_to_stay_and_a_seen_one_is_followed() -> None:

@@ -51,6 +51,17 @@ def one_by_one(model: WorldModel, places: Tensor, proprio: Tensor, actions: Tens
     return torch.stack([path for path, _ in found]), found[0][1]
 
 
+def test_several_objects_move_as_each_would_alone(model: WorldModel) -> None:
+    places, proprio, actions = start()
+    both = torch.cat([places, 0.5 - places], dim=1)
+    path, poses = model.rollout(both, proprio, actions)
+    assert path.shape == (E, 2, 5, 4, 2, Q)
+    for index in range(2):
+        alone, same = model.rollout(both[:, index : index + 1], proprio, actions)
+        torch.testing.assert_close(path[..., index : index + 1, :], alone, atol=1e-6, rtol=0)
+        assert torch.equal(poses, same)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("sizes", [(2, 5, 4), (1, 1, 1), (3, 1, 2)])
 def test_together_as_one_by_one(

@@ -9,8 +9,18 @@ import pytest
 import torch
 
 from worldmodel.data.table import Table
+from worldmodel.errors import DataError
 from worldmodel.projector import PlaceTracker
-from worldmodel.training.tracking import TrackSettings, fit_tracker, precisions, smooth, touched, track, within
+from worldmodel.training.tracking import (
+    TrackSettings,
+    fit_tracker,
+    precisions,
+    smooth,
+    touched,
+    touched_each,
+    track,
+    within,
+)
 
 CPU = torch.device("cpu")
 EPISODES, LENGTH = 60, 30
@@ -41,6 +51,22 @@ def pushing() -> tuple[Table, np.ndarray, torch.Tensor]:
     proprio = np.concatenate([hand, np.full((len(hand), 1), 0.04, np.float32)], axis=1)
     episode = np.repeat(np.arange(EPISODES), LENGTH)
     return Table(frames, proprio, proprio, thing, episode), features, scene
+
+
+def pushing_two() -> tuple[Table, np.ndarray, torch.Tensor]:
+    """The same with a second disc that another log's hand pushed: each log moves one, and its task says which."""
+    table, _, scene = pushing()
+    task = np.arange(EPISODES) % 2
+    rng = np.random.default_rng(2)
+    resting = np.repeat(rng.uniform(-0.15, 0.15, (EPISODES, 2)), LENGTH, axis=0).astype(np.float32)
+    about = np.repeat(task, LENGTH)
+    things = np.stack([table.privileged, resting], axis=1)
+    things = np.where(about[:, None, None] == 0, things, things[:, ::-1])
+    mix = rng.normal(size=(6, 48))
+    seen = np.concatenate([table.proprio[:, :2], things.reshape(-1, 4)], axis=1) / 0.2
+    features = np.tanh(seen @ mix).reshape(-1, 4, 12).astype(np.float16)
+    pair = Table(table.frames, table.actions, table.proprio, things.reshape(-1, 4), table.episode, about)
+    return pair, features, scene
 
 
 def settings(rounds: int) -> TrackSettings:
@@ -117,3 +143,39 @@ def test_a_stopped_tracker_resumes_exactly(tmp_path: Path) -> None:
     fit_tracker(resumed, table, features, scene, settings(1), tmp_path / "b", CPU, nothing)
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_two_objects_are_told_apart_by_the_tasks_of_the_logs(tmp_path: Path) -> None:
+    table, features, scene = pushing_two()
+    torch.manual_seed(0)
+    tracker = PlaceTracker(4, 12, 2, 3, token_width=8, hidden=64, objects=2)
+    tracks = fit_tracker(tracker, table, features, scene, settings(2), tmp_path, CPU, nothing)
+    assert tracks.shape == (len(table), 2, 2)
+    with torch.no_grad():
+        seen = tracker(torch.from_numpy(features).float()[:, None])[:, 0]
+    places = tracker.locate(seen[..., :2])[..., :2].numpy()
+    held = np.isin(table.episode, table.split()[1])
+    error = np.linalg.norm(places - table.privileged.reshape(-1, 2, 2), axis=-1)[held]
+    assert np.median(error, axis=0).max() < 0.06, "half as many logs for each as of the one object above"
+    swapped = np.linalg.norm(places - table.privileged.reshape(-1, 2, 2)[:, ::-1], axis=-1)[held]
+    assert np.median(swapped) > 2 * np.median(error)
+
+
+def test_logs_that_do_not_tell_the_objects_apart_are_refused() -> None:
+    table, _, scene = pushing()
+    with pytest.raises(DataError, match=r"expected logs of 2 tasks, each about one of the objects, got 1: give"):
+        touched_each(table, scene, 2)
+
+
+def test_a_tracker_in_another_frame_says_the_same_of_it() -> None:
+    tracker = PlaceTracker(4, 8, 2, 3, token_width=8, hidden=64, objects=3)
+    features = torch.randn(5, 1, 4, 8)
+    generator = torch.Generator().manual_seed(0)
+    turn, shift = torch.randn(3, 2, 2, generator=generator), torch.randn(3, 2, generator=generator)
+    with torch.no_grad():
+        before = tracker(features)[:, 0]
+        tracker.transform(turn, shift)
+        after = tracker(features)[:, 0]
+    wanted = torch.einsum("noq,oqr->nor", before[..., :2], turn) + shift
+    torch.testing.assert_close(after[..., :2], wanted, atol=1e-5, rtol=1e-5)
+    assert torch.equal(after[..., 2:], before[..., 2:])

@@ -1,6 +1,6 @@
 """The last stage: an ensemble of dynamics on the finished tracks, which are so small that training is cheap.
 
-Legend: N rows of the table, B windows per step, T frames of a window, Q place dim.
+Legend: N rows of the table, O objects, B windows per step, T frames of a window, Q place dim.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LINEAR = 0.3  # [place units] errors beyond it count linearly: a cube that flies
 
 
 def eventful(places: Tensor, starts: Array, length: int) -> Array:
-    """Cumulative sampling shares [W] of windows in proportion to how far the object goes over them."""
-    change = (places[starts + length - 1] - places[starts]).flatten(1).norm(dim=1).numpy()
+    """Cumulative sampling shares [W * O] of windows in proportion to how far an object goes over them."""
+    change = (places[starts + length - 1] - places[starts]).norm(dim=-1).flatten().numpy()
     change = np.minimum(change, np.quantile(change, 0.98)) + 1e-9
     total: Array = np.cumsum(change / change.sum())
     return total
@@ -56,8 +56,9 @@ def refine(
     checkpoint_every: int = 1000,
     ema: float = 0.0,
 ) -> None:
-    """Train every member in place on tracks [N,1,Q], each on its own draws; half of the windows are eventful ones.
+    """Train every member in place on tracks [N,O,Q], each on its own draws; half of the windows are eventful ones.
 
+    All objects move by the same laws, and none minds another: each of them is a window of its own.
     The first place of a window gets noise, as large as what the filter leaves of it when the model drives.
     ema: decay of the average of the weights that the members take in the end; 0 takes the last ones.
     Resumes from the newest checkpoint in `folder`. Raises TrainingError for a loss that is not finite.
@@ -76,9 +77,10 @@ def refine(
     for step in range(first, steps):
         rng, losses = step_rng(seed + 1, step), []
         for member in members:
-            rows = starts[_pick(rng, shares, len(starts), batch_size)][:, None] + np.arange(window + 1)
-            noise = rng.normal(size=(batch_size, *places.shape[1:])).astype(np.float32)
-            losses.append(_member_loss(member, table, places, share(rows), share(noise), device))
+            which, thing = np.divmod(_pick(rng, shares, len(shares), batch_size), places.shape[1])
+            rows = starts[which][:, None] + np.arange(window + 1)
+            noise = rng.normal(size=(batch_size, 1, places.shape[2])).astype(np.float32)
+            losses.append(_member_loss(member, table, places, share(rows), share(thing), share(noise), device))
         set_learning_rate(optimizer, warmup_cosine(step, steps, learning_rate))
         value = descend(torch.stack(losses).sum(), optimizer, parameters, 1.0, step) / len(members)
         average.update()
@@ -101,10 +103,16 @@ def _pick(rng: np.random.Generator, shares: Array, windows: int, batch_size: int
 
 
 def _member_loss(
-    member: CompactPredictor, table: Table, places: Tensor, rows: Array, noise: Array, device: torch.device
+    member: CompactPredictor,
+    table: Table,
+    places: Tensor,
+    rows: Array,
+    things: Array,
+    noise: Array,
+    device: torch.device,
 ) -> Tensor:
-    """Of one member's rollouts over the rows [B,T] of tracks [N,1,Q], from places with noise [B,1,Q]."""
-    wanted = places[torch.from_numpy(rows)].to(device)
+    """Of one member's rollouts over the rows [B,T] of tracks [N,O,Q] of things [B], from places with noise [B,1,Q]."""
+    wanted = places[torch.from_numpy(rows), torch.from_numpy(things)[:, None]].unsqueeze(2).to(device)
     proprio, actions = (
         torch.from_numpy(part).to(device) for part in (table.proprio[rows[:, 0]], table.actions[rows[:, :-1]])
     )

@@ -1,7 +1,7 @@
-"""Learns where the object is from the robot's own logs: no label, no camera calibration.
+"""Learns where objects are from the robot's own logs: no label, no camera calibration.
 
 An arm moves an object by touching it. So while the scene changes the object goes about where the hand goes, and while
-it does not the object rests, whatever the hand does:
+it does not the object rests, whatever the hand does. Of several objects, the task of the log says which one it is:
 
 1. the tracker is fitted so that its output differs between two frames by the hand's path over the decisions between
    them in which the scene changed;
@@ -10,12 +10,13 @@ it does not the object rests, whatever the hand does:
 3. scale and origin come from where the hand is while the object moves;
 4. a second, smaller network learns how far the tracker is from its smoothed tracks: a hand may hide the object.
 
-Legend: N rows of the table, M encoder tokens, F their width, Q place dim, B rows per step.
+Legend: N rows of the table, O objects, M encoder tokens, F their width, Q place dim, B rows per step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
+from worldmodel.errors import DataError
 from worldmodel.projector import DOUBT, PLACE_UNIT, CompactProjector, PlaceTracker
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.frames import TrackSettings, fit_part, frame_loss, place_criterion, seen_in, track
@@ -56,6 +58,22 @@ def touched(table: Table, scene: Tensor) -> Array:
     change[:-1] = (scene[1:] - scene[:-1]).flatten(1).square().sum(dim=1).numpy()
     low, high = np.quantile(change[inside], [QUIET, LOUD])
     sure: Array = np.clip((change - low) / max(high - low, 1e-9), 0.0, 1.0) * inside
+    return sure
+
+
+def touched_each(table: Table, scene: Tensor, objects: int) -> Array:
+    """The same of each object, the one the row's episode is about: scene latents [N,1,D] -> [N,O].
+
+    Raises DataError where the logs are not of as many tasks as there are objects.
+    """
+    sure: Array = touched(table, scene)[:, None]
+    if objects == 1:
+        return sure
+    task = np.zeros(len(table)) if table.task is None else table.task
+    if len(np.unique(task)) != objects:
+        got = f"{len(np.unique(task))}: give the logs one task for each object, or set predictor.objects"
+        raise DataError(f"expected logs of {objects} tasks, each about one of the objects, got {got}")
+    sure = sure * (task[:, None] == np.arange(objects))
     return sure
 
 
@@ -92,8 +110,8 @@ def smooth(
 
 
 def precisions(doubt: Array) -> Array:
-    """How much each frame counts, from its log variance [N]: 1 in the middle, next to nothing for hidden objects."""
-    share: Array = np.exp(np.clip(np.median(doubt) - doubt, -6.0, 1.0)).astype(np.float64)
+    """How much each frame counts, from its log variance [N,...]: 1 in the middle, next to nothing where hidden."""
+    share: Array = np.exp(np.clip(np.median(doubt, axis=0) - doubt, -6.0, 1.0)).astype(np.float64)
     return share
 
 
@@ -107,12 +125,13 @@ def fit_tracker(
     device: torch.device,
     report: Callable[[dict[str, float]], None],
 ) -> Tensor:
-    """Train in place on features [N,M,F] and scene latents [N,1,D]; returns the object's smoothed tracks [N,1,Q].
+    """Train in place on features [N,M,F] and scene latents [N,1,D]; returns the objects' smoothed tracks [N,O,Q].
 
-    Resumes after the newest finished fit in `folder`.
+    table: whose proprioception is the hand's position alone. Resumes after the newest finished fit in `folder`. Raises
+    DataError where the logs do not tell the objects apart.
     """
-    training, inside = table.window_starts(1, table.split()[0]), within(table)
-    sure = touched(table, scene)
+    training = table.window_starts(1, table.split()[0])
+    sure, each = touched_each(table, scene, tracker.objects), (tracker.objects, tracker.place_dim)
     tracker.to(device).train()
     idle = torch.optim.AdamW(tracker.parameters(), lr=0.0)
     state = load_checkpoint(folder, {"tracker": tracker}, idle)
@@ -121,21 +140,23 @@ def fit_tracker(
         if stage == 0:
             loss = _displacement_loss(tracker, table, features, sure, settings, device)
         elif stage <= settings.rounds:
-            seen = track(tracker.body, features, device)
-            wanted = torch.from_numpy(smooth(seen, np.ones(len(seen)), inside)).to(device)
+            seen = track(tracker.body, features, device).reshape(-1, *each)
+            tracks = _smooth_each(table, seen, np.ones(seen.shape[:2]))
+            wanted = torch.from_numpy(tracks.reshape(len(seen), -1)).to(device)
             _start_anew(tracker.body, settings.seed + stage)
             loss = frame_loss(part, features, wanted, place_criterion, training, settings, device)
         else:
-            part, seen = tracker.doubts, track(tracker.body, features, device)
-            error = seen - _tracks(tracker, table, seen, np.ones(len(seen)))
-            wanted = torch.from_numpy(error).to(device)
+            part, seen = tracker.doubts, track(tracker.body, features, device).reshape(-1, *each)
+            seen, tracks = _tracks(tracker, table, seen, np.ones(seen.shape[:2]))
+            wanted = torch.from_numpy(seen - tracks).to(device)
             loss = frame_loss(part, features, wanted, _doubt_criterion, training, settings, device)
         name, first = f"track {stage}/{settings.rounds + 1}", stage * settings.steps
         optimizer = fit_part(part, loss, settings, stage, name, report, first)
         save_checkpoint(folder, stage + 1, {"tracker": tracker}, optimizer, {})
     tracker.eval()
-    seen = track(tracker, features, device)
-    return torch.from_numpy(_tracks(tracker, table, seen[:, :-1], precisions(seen[:, -1])))[:, None]
+    seen = track(tracker.body, features, device).reshape(-1, *each)
+    doubt = np.clip(track(tracker.doubts, features, device), *DOUBT)
+    return torch.from_numpy(_tracks(tracker, table, seen, precisions(doubt))[1])
 
 
 def _start_anew(body: nn.Module, seed: int) -> None:
@@ -149,33 +170,46 @@ def _start_anew(body: nn.Module, seed: int) -> None:
                 nn.init.zeros_(module.place)
 
 
-def _tracks(tracker: PlaceTracker, table: Table, seen: Array, precision: Array) -> Array:
-    """Smoothed tracks [N,Q] of what is seen [N,Q]; calibrates the tracker on them."""
-    inside = within(table)
+def _smooth_each(table: Table, seen: Array, precision: Array, hold: float = HOLD, hand: Array | None = None) -> Array:
+    """`smooth` of each object's tracks [N,O,Q], seen with precision [N,O]. hand: see `_apart`, if tracks are places."""
+    inside, found = within(table), np.empty_like(seen)
+    for index in range(seen.shape[1]):
+        apart = None if hand is None else partial(_apart, hand)
+        found[:, index] = smooth(seen[:, index], precision[:, index], inside, apart, hold)
+    return found
 
-    def apart(tracks: Array) -> Array:
-        places = tracks @ tracker.gain.cpu().numpy() + tracker.origin.cpu().numpy()
-        distance: Array = np.linalg.norm(table.proprio - places, axis=1)
-        return distance
 
-    tracks = smooth(seen, precision, inside)
+def _apart(hand: Array, tracks: Array) -> Array:
+    """How far hands [N,C] [m] are from tracks [N,Q], which are at 0 along the further coordinates: [N] [m]."""
+    places = np.pad(PLACE_UNIT * tracks, ((0, 0), (0, hand.shape[1] - tracks.shape[1])))
+    distance: Array = np.linalg.norm(hand - places, axis=1)
+    return distance
+
+
+def _tracks(tracker: PlaceTracker, table: Table, seen: Array, precision: Array) -> tuple[Array, Array]:
+    """What is seen [N,O,Q], and its smoothed tracks, in the hand's frame, which the tracker is given on the way."""
+    tracks = _smooth_each(table, seen, precision)
     for _ in range(2):
-        _calibrate(tracker, table, tracks, inside)
-        tracks = smooth(seen, precision, inside, apart, GENTLE)
-    return tracks
+        frames = [_frame(tracker, table, tracks[:, index]) for index in range(tracker.objects)]
+        turn, shift = (np.stack(parts) for parts in zip(*frames, strict=True))
+        tracker.transform(torch.from_numpy(turn), torch.from_numpy(shift))
+        seen = (np.einsum("noq,oqr->nor", seen, turn) + shift).astype(np.float32)
+        hand = table.proprio - tracker.origin.cpu().numpy()[: table.proprio.shape[1]]
+        tracks = _smooth_each(table, seen, precision, GENTLE, hand)
+    return seen, tracks
 
 
 def _displacement_loss(
     tracker: PlaceTracker, table: Table, features: Rows, sure: Array, settings: TrackSettings, device: torch.device
 ) -> Callable[[np.random.Generator], Tensor]:
-    """Pairs of frames, those between which something happened more often."""
+    """Pairs of frames, those between which something happened more often; sure: [N,O], see `touched_each`."""
     starts = table.window_starts(SPAN + 1, table.split()[0])
     hand = table.proprio[:, : tracker.place_dim].astype(np.float64) / PLACE_UNIT
-    steps = np.zeros_like(hand)
-    steps[:-1] = (hand[1:] - hand[:-1]) * sure[:-1, None]
-    path = np.concatenate([np.zeros((1, hand.shape[1])), np.cumsum(steps, axis=0)])
+    steps = np.zeros((len(hand) + 1, *sure.shape[1:], tracker.place_dim))
+    steps[1:-1] = (hand[1:] - hand[:-1])[:, None] * sure[:-1, :, None]
+    path = np.cumsum(steps, axis=0).reshape(len(steps), -1)
     wanted = torch.from_numpy((path[starts + SPAN] - path[starts]).astype(np.float32)).to(device)
-    total = np.concatenate([[0.0], np.cumsum(sure)])
+    total = np.concatenate([[0.0], np.cumsum(sure.sum(axis=1))])
     shares = np.cumsum(0.3 + (total[starts + SPAN] - total[starts] > 0))
     shares /= shares[-1]
 
@@ -188,19 +222,23 @@ def _displacement_loss(
 
 
 def _doubt_criterion(doubt: Tensor, error: Tensor) -> Tensor:
-    """Negative log likelihood of errors [B,Q] under a Gaussian of log variance [B,1] (Nix and Weigend 1994)."""
+    """Negative log likelihood of errors [B,O,Q] under Gaussians of log variance [B,O] (Nix and Weigend 1994)."""
     doubt = doubt.clamp(*DOUBT)
-    return 0.5 * (error.square().mean(dim=-1, keepdim=True) * (-doubt).exp() + doubt).mean()
+    return 0.5 * (error.square().mean(dim=-1) * (-doubt).exp() + doubt).mean()
 
 
-def _calibrate(tracker: PlaceTracker, table: Table, tracks: Array, inside: Array) -> None:
-    """Scale and origin [m] by least squares of the hand's place on the tracks, over decisions that move the object."""
-    step = np.zeros(len(tracks))
+def _frame(tracker: PlaceTracker, table: Table, tracks: Array) -> tuple[Array, Array]:
+    """The affine map turn [Q,Q], shift [Q] of an object's tracks [N,Q] to the hand's place, in units of PLACE_UNIT.
+
+    By least squares over the decisions that move the object; the tracker takes the height of the hand there.
+    """
+    dims, step = tracker.place_dim, np.zeros(len(tracks))
     step[:-1] = np.linalg.norm(tracks[1:] - tracks[:-1], axis=1)
-    moving = np.flatnonzero(inside & (step > MOVED * tracks.std()))
-    if len(moving) <= 10 * tracker.place_dim:
-        return
+    moving = np.flatnonzero(within(table) & (step > MOVED * tracks.std()))
+    if len(moving) <= 10 * dims:
+        return np.eye(dims, dtype=np.float32), np.zeros(dims, np.float32)
     hand = 0.5 * (table.proprio[moving] + table.proprio[moving + 1])
+    tracker.origin[dims : hand.shape[1]] = torch.from_numpy(hand[:, dims:].mean(axis=0))
     known = np.concatenate([tracks[moving], np.ones((len(moving), 1))], axis=1)
-    solution = np.linalg.lstsq(known, hand, rcond=None)[0].astype(np.float32)
-    tracker.calibrate(torch.from_numpy(solution[:-1]), torch.from_numpy(solution[-1]))
+    solution = np.linalg.lstsq(known, hand[:, :dims] / PLACE_UNIT, rcond=None)[0].astype(np.float32)
+    return solution[:-1], solution[-1]
