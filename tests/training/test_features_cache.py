@@ -10,6 +10,9 @@ import torch
 from tiny_model import ARCHITECTURE
 from torch import Tensor
 
+from worldmodel.data import cache, unfinished
+from worldmodel.data.cache import encode_rows
+from worldmodel.data.lock import folder_lock
 from worldmodel.data.table import Table
 from worldmodel.encoders import FrozenEncoder, VJEPAEncoder, load_encoder
 from worldmodel.model import ModelConfig, WorldModel
@@ -52,6 +55,55 @@ def test_a_damaged_normalisation_is_fitted_anew_to_the_same_bits(lost: str, tmp_
     path.write_bytes(whole[:-3] + bytes(byte ^ 1 for byte in whole[-3:]))
     assert same(cached(encoder(), tmp_path), first)
     assert path.read_bytes() == whole
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, call: int) -> list[int]:
+    """Encoding stops at this call (-1: never) of batches of 4 rows, each of them marked; returns their sizes."""
+    sizes: list[int] = []
+
+    def encode(seen: FrozenEncoder, frames: np.ndarray, device: torch.device) -> Tensor:
+        if len(sizes) == call:
+            raise KeyboardInterrupt
+        sizes.append(len(frames))
+        return encode_rows(seen, frames, device)
+
+    monkeypatch.setattr(cache, "encode_rows", encode)
+    monkeypatch.setattr(cache, "BATCH", 4)
+    monkeypatch.setattr(unfinished, "MARK", 4)
+    return sizes
+
+
+@pytest.mark.parametrize("damage", [None, "features-*.part", "features-*.mark.json"])
+def test_encoding_goes_on_where_it_was_stopped(
+    damage: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless what was kept is not what it was: then everything is encoded again, to the same bits."""
+    whole = cached(encoder(), tmp_path / "whole")
+    stop_at(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        cached(encoder(), tmp_path)
+    if damage is not None:
+        (path,) = tmp_path.glob(damage)
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 3] ^= 1
+        path.write_bytes(raw)
+    sizes = stop_at(monkeypatch, -1)
+    assert same(cached(encoder(), tmp_path), whole)
+    assert sizes == [4] * (2 if damage is None else 5)
+    assert not [*tmp_path.glob("*.part"), *tmp_path.glob("*.mark.json"), *tmp_path.glob(".*")]
+
+
+def test_two_processes_at_the_same_features_both_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cached(encoder(), tmp_path / "whole")
+    stop_at(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        cached(encoder(), tmp_path)
+    (part,) = tmp_path.glob("features-*.part")
+    stop_at(monkeypatch, -1)
+    with folder_lock(part.with_name(f".{part.stem}.lock")):
+        before = part.read_bytes()
+        assert same(cached(encoder(), tmp_path), whole)
+        assert part.read_bytes() == before, "the other one's"
 
 
 def test_the_same_weights_with_other_heads_are_another_encoder(tmp_path: Path) -> None:

@@ -18,19 +18,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.data.frames import require_space
-from worldmodel.data.rows import RowFile, RowWriter
+from worldmodel.data.rows import RowFile
 from worldmodel.data.table import Table
-from worldmodel.storage import atomic_file, sha256_file, write_json
+from worldmodel.data.unfinished import unfinished_rows
+from worldmodel.storage import sha256_file, write_json
 from worldmodel.types import Encoder
 
 Array = NDArray[Any]
 
+BATCH = 64  # pictures encoded at once
 
-def encode_rows(encoder: Encoder, frames: Array, device: torch.device, batch: int = 64) -> Tensor:
+
+def encode_rows(encoder: Encoder, frames: Array, device: torch.device) -> Tensor:
     """Features float32 [n,M,F] of frames uint8 [n,S,S,3], on the CPU."""
     parts = []
-    for start in range(0, len(frames), batch):
-        chunk = torch.from_numpy(np.array(frames[start : start + batch])).to(device)
+    for start in range(0, len(frames), BATCH):
+        chunk = torch.from_numpy(np.array(frames[start : start + BATCH])).to(device)
         parts.append(encoder(chunk.unsqueeze(1)).squeeze(1).cpu())
     return torch.cat(parts)
 
@@ -45,22 +48,21 @@ def load_features(
 ) -> RowFile:
     """Normalised features of every row, float16 [N,M,F], a file; computed once under `name`.
 
-    Raises OutputError where the disk has no space for them.
+    A run that is stopped leaves what it has to the next. Raises OutputError where the disk has no space for them.
     """
     path, seal = folder / f"features-{name[:32]}.npy", folder / f"features-{name[:32]}.json"
     if _whole(path, seal):
         return RowFile(path)
-    total, batch = len(table), 64
+    total = len(table)
     shape = (total, encoder.tokens, encoder.width)
     require_space(folder, math.prod(shape) * 2, f"the features of {total} pictures")
     with (
-        atomic_file(path) as temporary,
-        RowWriter(temporary, shape, np.float16) as features,
-        tqdm(total=total, unit="frame", desc="encode", mininterval=1.0) as bar,
+        unfinished_rows(path, shape, np.float16) as features,
+        tqdm(total=total, initial=features.done, unit="frame", desc="encode", mininterval=1.0) as bar,
     ):
-        for start in range(0, total, batch):
-            part = normalise(encode_rows(encoder, table.frames[start : start + batch], device))
-            features.put(start, part.to(torch.float16).numpy())
+        for start in range(features.done, total, BATCH):
+            part = normalise(encode_rows(encoder, table.frames[start : start + BATCH], device))
+            features.put(part.to(torch.float16).numpy())
             bar.update(len(part))
     write_json(seal, {"sha256": sha256_file(path)})
     return RowFile(path)

@@ -86,16 +86,19 @@ class RowFile:
 
 
 class RowWriter:
-    """Writes a .npy of `shape` [N,...] at `path` row by row; rows that are never written are zeros."""
+    """Writes a .npy of `shape` [N,...] at `path` row by row; rows that are never written are zeros.
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any) -> None:
+    keep: the first rows of such a file, which is there already, that stay as they are.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any, keep: int = 0) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.size = math.prod(shape[1:]) * self.dtype.itemsize
-        self._stream = path.open("wb")
+        self._stream = path.open("r+b" if keep else "wb")
         header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._stream, header)
         self._start = self._stream.tell()
-        self.end(0)
+        self.end(keep)
 
     def put(self, row: int, values: Array) -> None:
         """Write rows [n,...] from `row` on."""
@@ -107,10 +110,19 @@ class RowWriter:
         for rows in (row, self.shape[0]):
             self._stream.truncate(self._start + rows * self.size)
 
+    def sync(self) -> None:
+        """Make durable what was written."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        self._stream.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stream.close()
+        self.close()
