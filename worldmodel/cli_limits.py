@@ -101,6 +101,7 @@ LIMITS = {
     "roadmap_nodes": Limit(low=0),
     "proposal_steps": Limit(low=0),
     "objects": Limit(low=1),
+    "places": Limit(choices=("touched", "logged")),
     "propose_steps": Limit(low=1),
     "deadline": Limit(low=1e-3, kind=float),
     "temperature": Limit(low=1e-9, kind=float),

@@ -147,7 +147,7 @@ def _build(
     bad = set(defects.episodes)
     good = {episode: found for episode, found in enumerate(numbers) if found and episode not in bad}
     total = sum(-(-len(found.times) // frame_skip) for found in good.values())
-    span, row = proprio_range(numbers), 0
+    span, row, width = proprio_range(numbers), 0, _truth_width(numbers)
     columns: dict[str, list[Array]] = {"actions": [], "proprio": [], "privileged": [], "episode": []}
     files[2].unlink(missing_ok=True)
     with (
@@ -163,7 +163,7 @@ def _build(
             if seen is None:
                 continue
             row += rows
-            for name, values in _columns(found, frame_skip, episode).items():
+            for name, values in _columns(found, frame_skip, episode, width).items():
                 columns[name].append(values)
         frames.end(row)
         if len(columns["episode"]) < 2:
@@ -178,13 +178,13 @@ def _build(
     return about
 
 
-def _columns(found: Numbers, frame_skip: int, episode: int) -> Mapping[str, Array]:
+def _columns(found: Numbers, frame_skip: int, episode: int, width: int) -> Mapping[str, Array]:
     """An episode's rows for the table: each column of every k-th row, but the actions of all."""
     actions = concatenate_actions(found.actions, frame_skip)
     return {
         "actions": actions,
         "proprio": found.proprio[::frame_skip],
-        "privileged": _truth(found.privileged, len(found.times))[::frame_skip],
+        "privileged": _truth(found.privileged, len(found.times), width)[::frame_skip],
         "episode": np.full(len(actions), episode, np.int64),
     }
 
@@ -199,10 +199,14 @@ def concatenate_actions(actions: NDArray[np.float32], frame_skip: int) -> NDArra
     return np.concatenate([actions, missing]).reshape(rows, frame_skip * actions.shape[1])
 
 
-def _truth(privileged: Array | None, length: int) -> Array:
-    """Three columns of truth for probes, NaN where there is none."""
-    truth = np.full((length, 3), np.nan, np.float32)
+def _truth_width(numbers: Sequence[Numbers | None]) -> int:
+    """Of the widest truth among the episodes, and of one position at the least."""
+    return max(3, *(0 if found is None or found.privileged is None else found.privileged.shape[1] for found in numbers))
+
+
+def _truth(privileged: Array | None, length: int, width: int) -> Array:
+    """So many columns of truth, NaN where there is none."""
+    truth = np.full((length, width), np.nan, np.float32)
     if privileged is not None:
-        width = min(3, privileged.shape[1])
-        truth[:, :width] = privileged[:, :width]
+        truth[:, : privileged.shape[1]] = privileged
     return truth

@@ -24,8 +24,8 @@ class Table:
     """frames uint8 [N,S,S,3], float32 actions [N,A], proprio [N,P], privileged [N,Q], episode int64 [N].
 
     Rows of an episode are consecutive; `actions[n]` leaves `frames[n]`. `privileged` is simulator truth for probes,
-    NaN where a data set has none; nothing is trained on it. task int64 [N]: which of the data's tasks the row's episode
-    is about; None where nobody asks.
+    NaN where a data set has none; nothing is trained on it, unless places=logged asks for labels. task int64 [N]: which
+    of the data's tasks the row's episode is about; None where nobody asks.
     """
 
     frames: Rows

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 COMPACT = (
-    "A world model for planning: a frozen encoder, a projector and latent dynamics, trained on the rollouts below "
-    "without",
+    "A world model for planning: a frozen encoder, a projector and latent dynamics, trained on the rollouts below",
     "Errors on held-out episodes [m] (`object_*` is read by a probe that is trained for measurement only):",
 )
 TOKENS = (
-    "A world model for planning: a frozen encoder and a transformer on its tokens, trained on the rollouts below "
-    "without",
+    "A world model for planning: a frozen encoder and a transformer on its tokens, trained on the rollouts below",
     "Errors on held-out episodes, of tokens [mean absolute] and poses [m] (`*_still_*`: of saying that nothing moves):",
 )
 
@@ -26,9 +24,10 @@ def model_card(report: Mapping[str, Any]) -> str:
     known = ("settings", "tracking", "predictor", "objective")
     settings = json.dumps({key: report[key] for key in known if key in report}, indent=2)
     form, errors = COMPACT if "tracking" in report else TOKENS
+    labels = "with" if report.get("tracking", {}).get("places") == "logged" else "without"
     return f"""# {report["model"]["name"]}
 
-{form}
+{form} {labels}
 labels of objects. The licence of the encoder's weights holds for this copy of them, too.
 
 | fact | value |

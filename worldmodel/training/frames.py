@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,19 +27,26 @@ from worldmodel.training.schedule import set_learning_rate, step_rng, warmup_cos
 
 Array = NDArray[Any]
 
+Places = Literal["touched", "logged"]
+"""How the tracker learns where objects are."""
+
 NARROW = 0.2  # errors of a place beyond this many units weigh linearly
 POSE_STAGE = 100  # far from the tracker's
 
 
 @dataclass(frozen=True)
 class TrackSettings:
-    """steps: optimiser steps of each of the 2 + rounds fits. batch_size: frames per step, twice as many in pairs."""
+    """steps: optimiser steps of each of the 2 + rounds fits. batch_size: frames per step.
+
+    places: learned by touch, without labels, or from the objects' positions in the logs; then there are no rounds.
+    """
 
     steps: int
     rounds: int
     learning_rate: float
     seed: int
     batch_size: int = 384
+    places: Places = "touched"
 
 
 def fit_part(

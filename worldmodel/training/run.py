@@ -30,7 +30,7 @@ from worldmodel.training.distributed import first_alone, joined, rank, require_s
 from worldmodel.training.features import cached_features
 from worldmodel.training.fit import TrainSettings
 from worldmodel.training.folder import CHECKPOINTS, resume_folder
-from worldmodel.training.frames import TrackSettings
+from worldmodel.training.frames import Places, TrackSettings
 from worldmodel.training.losses import Weights
 from worldmodel.training.stages import Stages, run_stages
 from worldmodel.training.tokens import TokenLoss, TokenStages, run_token_stages, validate_tokens
@@ -54,6 +54,7 @@ def train(
     steps: int,
     track_steps: int,
     track_rounds: int,
+    places: Places,
     refine_steps: int,
     propose_steps: int,
     batch_size: int,
@@ -78,7 +79,7 @@ def train(
     of a batch. Returns what report.json says. Raises DataError, EncoderError, ConfigError or TrainingError.
     """
     settings = TrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, window=window)
-    tracking = TrackSettings(steps=track_steps, rounds=track_rounds, learning_rate=learning_rate, seed=seed)
+    tracking = TrackSettings(track_steps, track_rounds, learning_rate, seed, places=places)
     shared = {"joint": settings, "tracking": tracking, "ema": ema, "pose_steps": pose_steps, "tensorboard": tensorboard}
     stages = _stages(predictor, objective, {"refine_steps": refine_steps, "propose_steps": propose_steps}, shared)
     folder = Path(out)

@@ -15,6 +15,7 @@ import torch
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.model import WorldModel
+from worldmodel.training.anchors import anchors, logged
 from worldmodel.training.distributed import from_first, rank
 from worldmodel.training.fit import TrainSettings, fit, fit_statistics
 from worldmodel.training.folder import CHECKPOINTS, checkpoints_at
@@ -126,7 +127,11 @@ def run_stages(
         scene = model.scene(latents(model, table, features, np.arange(len(table))))
         place, report = begin("track", tracking.steps)
         hands = dataclasses.replace(table, proprio=table.proprio[:, : model.config.position_dim])
-        places = fit_tracker(model.tracker, hands, features, scene, tracking, place, device, report)
+        sizes = model.config.place_dim, model.config.objects
+        known = anchors(table, hands.proprio.shape[1], *sizes)
+        if tracking.places == "logged":
+            known, tracking = logged(table, *sizes), dataclasses.replace(tracking, rounds=0)
+        places = fit_tracker(model.tracker, hands, features, scene, tracking, place, device, report, known)
         place, report = begin("pose", stages.posing.steps)
         fit_pose(model.reader, table, features, stages.posing, place, device, report)
         model.to("cpu")

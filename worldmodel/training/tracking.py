@@ -4,7 +4,7 @@ An arm moves an object by touching it. So while the scene changes the object goe
 it does not the object rests, whatever the hand does. Of several objects, the task of the log says which one it is:
 
 1. the tracker is fitted so that its output differs between two frames by the hand's path over the decisions between
-   them in which the scene changed;
+   them in which the scene changed; or, if the hand has fingers, to where they hold something (anchors.py);
 2. its tracks are smoothed, since an object rests most of the time and jumps now and then, and the tracker is fitted to
    the smoothed tracks, which the hand's position no longer disturbs; again and again;
 3. scale and origin come from where the hand is while the object moves;
@@ -31,6 +31,7 @@ from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
 from worldmodel.errors import DataError
 from worldmodel.projector import DOUBT, PLACE_UNIT, CompactProjector, PlaceTracker
+from worldmodel.training.anchors import Anchors
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.frames import TrackSettings, fit_part, frame_loss, place_criterion, seen_in, track
 
@@ -42,6 +43,7 @@ MOVED = 0.06  # of the tracks' spread: a longer step is a jump rather than noise
 SWEEPS = 15  # of the re-weighted smoothing
 HOLD = 0.1  # heavy: while the tracker is fitted, noise does more harm than lag
 GENTLE = 0.01  # the same for the final tracks, which must not lag behind a push
+GRIPPED = 10.0  # precision of a place that the hand holds, beside 1 of one that is seen
 REACH, ALONE = 0.13, 100.0  # [m] beyond which a hand moves nothing, and the weight of a link while it is that far
 
 
@@ -66,15 +68,23 @@ def touched_each(table: Table, scene: Tensor, objects: int) -> Array:
 
     Raises DataError where the logs are not of as many tasks as there are objects.
     """
-    sure: Array = touched(table, scene)[:, None]
+    sure: Array = touched(table, scene)[:, None] * subjects(table, objects)
+    return sure
+
+
+def subjects(table: Table, objects: int) -> Array:
+    """Which object the episode of a row is about: bool [N,O].
+
+    Raises DataError where the logs are not of as many tasks as there are objects.
+    """
     if objects == 1:
-        return sure
+        return np.ones((len(table), 1), bool)
     task = np.zeros(len(table)) if table.task is None else table.task
     if len(np.unique(task)) != objects:
         got = f"{len(np.unique(task))}: give the logs one task for each object, or set predictor.objects"
         raise DataError(f"expected logs of {objects} tasks, each about one of the objects, got {got}")
-    sure = sure * (task[:, None] == np.arange(objects))
-    return sure
+    found: Array = task[:, None] == np.arange(objects)
+    return found
 
 
 def smooth(
@@ -124,39 +134,43 @@ def fit_tracker(
     folder: Path,
     device: torch.device,
     report: Callable[[dict[str, float]], None],
+    known: Anchors | None = None,
 ) -> Tensor:
     """Train in place on features [N,M,F] and scene latents [N,1,D]; returns the objects' smoothed tracks [N,O,Q].
 
-    table: whose proprioception is the hand's position alone. Resumes after the newest finished fit in `folder`. Raises
-    DataError where the logs do not tell the objects apart.
+    table: whose proprioception is the hand's position alone. known: where a grip says that objects are. Resumes after
+    the newest finished fit in `folder`. Raises DataError where the logs do not tell the objects apart.
     """
     training = table.window_starts(1, table.split()[0])
     sure, each = touched_each(table, scene, tracker.objects), (tracker.objects, tracker.place_dim)
     tracker.to(device).train()
     idle = torch.optim.AdamW(tracker.parameters(), lr=0.0)
     state = load_checkpoint(folder, {"tracker": tracker}, idle)
-    for stage in range(0 if state is None else int(state["step"]), settings.rounds + 2):
+    last = settings.rounds + 1
+    for stage in range(0 if state is None else int(state["step"]), last + 1):
         part: nn.Module = tracker.body
-        if stage == 0:
+        if stage == 0 and known is not None:
+            loss = _anchored_loss(tracker, features, known, training, settings, device)
+        elif stage == 0:
             loss = _displacement_loss(tracker, table, features, sure, settings, device)
-        elif stage <= settings.rounds:
+        elif stage < last:
             seen = track(tracker.body, features, device).reshape(-1, *each)
-            tracks = _smooth_each(table, seen, np.ones(seen.shape[:2]))
+            tracks = _smooth_each(table, *_told(seen, np.ones(seen.shape[:2]), known))
             wanted = torch.from_numpy(tracks.reshape(len(seen), -1)).to(device)
             _start_anew(tracker.body, settings.seed + stage)
             loss = frame_loss(part, features, wanted, place_criterion, training, settings, device)
         else:
             part, seen = tracker.doubts, track(tracker.body, features, device).reshape(-1, *each)
-            seen, tracks = _tracks(tracker, table, seen, np.ones(seen.shape[:2]))
+            seen, tracks = _tracks(tracker, table, seen, np.ones(seen.shape[:2]), known)
             wanted = torch.from_numpy(seen - tracks).to(device)
             loss = frame_loss(part, features, wanted, _doubt_criterion, training, settings, device)
-        name, first = f"track {stage}/{settings.rounds + 1}", stage * settings.steps
+        name, first = f"track {stage}/{last}", stage * settings.steps
         optimizer = fit_part(part, loss, settings, stage, name, report, first)
         save_checkpoint(folder, stage + 1, {"tracker": tracker}, optimizer, {})
     tracker.eval()
     seen = track(tracker.body, features, device).reshape(-1, *each)
     doubt = np.clip(track(tracker.doubts, features, device), *DOUBT)
-    return torch.from_numpy(_tracks(tracker, table, seen, precisions(doubt))[1])
+    return torch.from_numpy(_tracks(tracker, table, seen, precisions(doubt), known)[1])
 
 
 def _start_anew(body: nn.Module, seed: int) -> None:
@@ -186,8 +200,19 @@ def _apart(hand: Array, tracks: Array) -> Array:
     return distance
 
 
-def _tracks(tracker: PlaceTracker, table: Table, seen: Array, precision: Array) -> tuple[Array, Array]:
+def _told(seen: Array, precision: Array, known: Anchors | None) -> tuple[Array, Array]:
+    """What is seen [N,O,Q] with precision [N,O], but for what is held: that is where the hand is, and surely so."""
+    if known is None:
+        return seen, precision
+    return np.where(known.held[..., None], known.places, seen), np.where(known.held, GRIPPED, precision)
+
+
+def _tracks(
+    tracker: PlaceTracker, table: Table, seen: Array, precision: Array, known: Anchors | None
+) -> tuple[Array, Array]:
     """What is seen [N,O,Q], and its smoothed tracks, in the hand's frame, which the tracker is given on the way."""
+    if known is not None:  # its frame is the hand's from the beginning
+        return seen, _smooth_each(table, *_told(seen, precision, known), GENTLE, table.proprio)
     tracks = _smooth_each(table, seen, precision)
     for _ in range(2):
         frames = [_frame(tracker, table, tracks[:, index]) for index in range(tracker.objects)]
@@ -197,6 +222,31 @@ def _tracks(tracker: PlaceTracker, table: Table, seen: Array, precision: Array) 
         hand = table.proprio - tracker.origin.cpu().numpy()[: table.proprio.shape[1]]
         tracks = _smooth_each(table, seen, precision, GENTLE, hand)
     return seen, tracks
+
+
+def _anchored_loss(
+    tracker: PlaceTracker,
+    features: Rows,
+    known: Anchors,
+    training: Array,
+    settings: TrackSettings,
+    device: torch.device,
+) -> Callable[[np.random.Generator], Tensor]:
+    """Frames of which the grip knows something; as many with the object in the hand as with an empty hand."""
+    wanted, counts = (torch.from_numpy(part).to(device) for part in (known.places, known.known))
+    gripped = np.asarray(known.held.any(axis=1))
+    held = training[gripped[training]]
+    lying = training[(known.known.any(axis=1) & ~gripped)[training]]
+    half = settings.batch_size // 2
+    drawn = [(rows, half if len(held) and len(lying) else 2 * half) for rows in (held, lying) if len(rows)]
+
+    def loss(rng: np.random.Generator) -> Tensor:
+        picked = np.sort(np.concatenate([rng.choice(rows, count) for rows, count in drawn]))
+        rows = torch.from_numpy(picked)
+        places = seen_in(tracker.body, features, picked[:, None], device).reshape(len(picked), *wanted.shape[1:])
+        return place_criterion(places[counts[rows]], wanted[rows][counts[rows]])
+
+    return loss
 
 
 def _displacement_loss(
