@@ -2,6 +2,7 @@
 
 collect -> pretrain -> train -> drive on validation goals -> worldmodel/models/NAME. The arm's encoder also sees
 episodes in random looks, without which it was worse than a random network; tracker and dynamics are trained without.
+The models of two cubes and of the cup use that encoder, and the objects' positions in the logs as labels.
 """
 
 from __future__ import annotations
@@ -51,6 +52,27 @@ RECIPES = (
             " planning=wheeled steps=100 track_steps=1 track_rounds=0 pose_steps=2000 refine_steps=1",
         ),
         ("navigate",),
+    ),
+    Recipe(
+        "rearrange",
+        (
+            f"collect task=jaco_rearrange episodes=3000 steps=40 seed=20000 out={WORK}/cubes",
+            f"train data={WORK}/cubes encoder=shipped places=logged out={WORK}/rearrange name=rearrange"
+            " predictor.objects=2 predictor.predictor_hidden=128 steps=1000 track_steps=1000 refine_steps=1000"
+            " propose_steps=1500",
+        ),
+        ("jaco_rearrange",),
+    ),
+    Recipe(
+        "place",
+        (
+            f"collect task=jaco_place episodes=2600 steps=45 seed=70000 out={WORK}/cups",
+            f"train data={WORK}/cups encoder=shipped places=logged out={WORK}/place name=place predictor.place_dim=3"
+            " predictor.position_dim=3 predictor.predictor_hidden=192 steps=1000 track_steps=1000 refine_steps=1000"
+            " propose_steps=1500 planning.approach_weight=3.0 planning.running_weight=1.0 planning.proposal_std=0.1"
+            " planning.pessimism=0.0 planning.settled_below=0.0 planning.settled_within=0.03",
+        ),
+        ("jaco_place",),
     ),
 )
 
