@@ -60,8 +60,9 @@ def test_info_has_the_same_keys_after_reset_and_every_step(env: Any, world: Goal
     infos = [env.reset(seed=0)[1], *(step[4] for step in roll(world, draw(world, 3, seed=0)))]
     explored = [env.reset(seed=0, options={"explore": True})[1], *(step[4] for step in roll(world, draw(world, 2, 0)))]
     expected = set(KEYS) | ({"privileged"} if env.spec.id in MOVING else set())
-    for info in infos + explored:
-        assert set(info) == expected
+    assert {info["task"] for info in explored} <= set(world.log_tasks)
+    for info, further in [*((info, set()) for info in infos), *((info, {"task"}) for info in explored)]:
+        assert set(info) == expected | further
         assert all(type(info[key]) is kind for key, kind in KEYS.items())
         assert info["goal"].shape == (128, 128, 3)
         assert info["goal"].dtype == np.uint8

@@ -76,9 +76,8 @@ def train(
     planning: the agent's defaults, shipped with the model. camera, frame_skip, skip_bad_episodes: see `load_table`.
     ema: decay of the average of the weights that the model takes in the end; 0: the last ones. pose_steps: see Fitting.
     drive: measures how well the bundle plans. The same call again resumes. Under torchrun each process takes its share
-    of a batch. Returns what report.json says. Raises DataError, EncoderError, ConfigError or TrainingError.
-    """
-    settings = TrainSettings(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, window=window)
+    of a batch. Returns what report.json says. Raises DataError, EncoderError, ConfigError or TrainingError."""
+    settings = TrainSettings(steps, batch_size, learning_rate, seed, window)
     tracking = TrackSettings(track_steps, track_rounds, learning_rate, seed, places=places)
     shared = {"joint": settings, "tracking": tracking, "ema": ema, "pose_steps": pose_steps, "tensorboard": tensorboard}
     stages = _stages(predictor, objective, {"refine_steps": refine_steps, "propose_steps": propose_steps}, shared)

@@ -14,8 +14,8 @@ import torch
 
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
-from worldmodel.model import WorldModel
-from worldmodel.training.anchors import anchors, logged
+from worldmodel.model import ModelConfig, WorldModel
+from worldmodel.training.anchors import Anchors, anchors, logged
 from worldmodel.training.distributed import from_first, rank
 from worldmodel.training.fit import TrainSettings, fit, fit_statistics
 from worldmodel.training.folder import CHECKPOINTS, checkpoints_at
@@ -104,6 +104,14 @@ def begin_stage(folder: Path, name: str, steps: int = 1, *, tensorboard: bool) -
     return place, recorder(folder, name, checkpoints_at(place) * steps, tensorboard)
 
 
+def _known_places(config: ModelConfig, table: Table, tracking: TrackSettings) -> tuple[Anchors | None, TrackSettings]:
+    """Where objects are known to be, if anywhere, and the tracker's settings: with labels nothing is repeated."""
+    if tracking.places == "logged":
+        return logged(table, config.place_dim, config.objects), dataclasses.replace(tracking, rounds=0)
+    positions = config.proprio_dim if config.position_dim is None else config.position_dim
+    return anchors(table, positions, config.place_dim, config.objects), tracking
+
+
 def run_stages(
     model: WorldModel, table: Table, features: Rows, stages: Stages, folder: Path, device: torch.device
 ) -> None:
@@ -127,10 +135,7 @@ def run_stages(
         scene = model.scene(latents(model, table, features, np.arange(len(table))))
         place, report = begin("track", tracking.steps)
         hands = dataclasses.replace(table, proprio=table.proprio[:, : model.config.position_dim])
-        sizes = model.config.place_dim, model.config.objects
-        known = anchors(table, hands.proprio.shape[1], *sizes)
-        if tracking.places == "logged":
-            known, tracking = logged(table, *sizes), dataclasses.replace(tracking, rounds=0)
+        known, tracking = _known_places(model.config, table, tracking)
         places = fit_tracker(model.tracker, hands, features, scene, tracking, place, device, report, known)
         place, report = begin("pose", stages.posing.steps)
         fit_pose(model.reader, table, features, stages.posing, place, device, report)
