@@ -64,7 +64,7 @@ def test_different_seeds_give_different_starts_and_goals(env: Any) -> None:
 def test_exploratory_starts_differ_too(world: GoalEnv) -> None:
     starts = [world.reset(seed=seed, options={"explore": True})[0] for seed in range(20)]
     assert len({observation["pixels"].tobytes() for observation in starts}) == 20
-    assert np.stack([observation["proprio"] for observation in starts]).std(axis=0).min() > 0.02
+    assert np.stack([observation["proprio"] for observation in starts]).std(axis=0).min() > 0.01
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
