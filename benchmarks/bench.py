@@ -53,7 +53,7 @@ def bench(
             tasks = {row.settings["task"]["name"]: row.settings["task"] for row in rows}
             probe(list(tasks.values()), Path(out), model, **more)
         run_suite(rows, Path(out), shard, config, cluster)
-        if more:
+        if any(row.settings["goal_after"] is not None for row in rows):
             write_curves(Path(out))
         return
     if shard != WHOLE or cluster is not None or agents is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from benchmarks.report_rows import Measured, alike, variant, who
+from benchmarks.report_rows import Measured, alike, labels, variant
 
 Cell = tuple[str, float | str | None]
 FILE = "probes-*.json"
@@ -45,18 +45,15 @@ def _steps(horizon: int) -> list[int]:
 
 
 def horizons(rows: Sequence[Measured]) -> dict[str, dict[str, list[tuple[int, Measured]]]]:
-    """Task -> agent -> its rows by how many decisions away their goals are; only of agents with several such rows."""
+    """Task -> agent, and what sets it apart -> its rows by how many decisions away their goals are, where it has several."""
     groups: dict[str, list[tuple[int, Measured]]] = {}
     for row in rows:
         far = variant(row.summary)["goal_after"]
         if far is not None and row.lines and row.rate is not None:
             groups.setdefault(alike(row, but_for="goal_after"), []).append((int(far), row))
+    several = [sorted(group, key=lambda pair: pair[0]) for group in groups.values() if len(group) > 1]
+    named = labels([{**group[0][1].summary, "variant": {}} for group in several])
     found: dict[str, dict[str, list[tuple[int, Measured]]]] = {}
-    for group in groups.values():
-        if len(group) > 1:
-            summary = group[0][1].summary
-            own = found.setdefault(str(summary["task"]), {})
-            name = who(summary)
-            label = name if name not in own else f"{name} {len(own) + 1}"
-            own[label] = sorted(group, key=lambda pair: pair[0])
+    for label, group in zip(named, several, strict=True):
+        found.setdefault(str(group[0][1].summary["task"]), {})[label] = group
     return found

@@ -89,7 +89,7 @@ def read_rows(folder: Path) -> list[Measured]:
         card = summary["model"]
         told = [known.get(str(card.get(key)), {}) for key in ("encoder_sha256", "sha256")]
         summary["model"] = {**told[0], **told[1], **card}
-    names = _names(summaries)
+    names = labels(summaries)
     rows = [
         Measured(place, summary, read_lines(place / "episodes.jsonl"), name)
         for place, summary, name in zip(found, summaries, names, strict=True)
@@ -139,15 +139,15 @@ def alike(row: Measured, but_for: str) -> str:
     return json.dumps({**facts, "model": summary["model"]["sha256"], "others": others}, sort_keys=True)
 
 
-def _names(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
+def labels(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
     """`who`, and for rows of a task that share it, the settings in which they differ."""
     names = []
     for summary in summaries:
         alike = [other for other in summaries if (other["task"], who(other)) == (summary["task"], who(summary))]
         facts = [_facts(other) for other in alike]
-        shared = set.intersection(*(set(each) for each in facts))
-        keys = sorted(key for key in shared if len({str(fact[key]) for fact in facts}) > 1)
-        own = _facts(summary)
+        own, shared = _facts(summary), set.intersection(*(set(each) for each in facts))
+        told = {key for key in own if "." not in key}  # of planning, where others leave it to the model
+        keys = sorted(key for key in shared | told if len({str(fact.get(key)) for fact in facts}) > 1)
         cards = {str([fact[f"card.{key}"] for key in CARD]) for fact in facts}
         if len(cards) == len({fact["model"] for fact in facts}):  # which say more than a hash
             keys = [key for key in keys if key != "model"]

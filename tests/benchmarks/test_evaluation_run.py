@@ -225,7 +225,8 @@ def reddish(folder: Path) -> int:
 
 def test_what_the_hand_does_in_a_forbidden_box_is_counted_and_drawn(tmp_path: Path) -> None:
     limits = {**DRIVE["guardrails"], "keep_out": 0.3, "hard": False, "weight": 0.0}
-    settings = {**DRIVE, "episodes": 1, "guardrails": limits, "video": True}
+    small = {**DRIVE["planner"], "num_samples": 64, "num_elites": 8}
+    settings = {**DRIVE, "planner": small, "episodes": 1, "guardrails": limits, "video": True}
     careless = drive(**{**settings, "out": tmp_path / "careless"})
     assert careless["trespasses"] > 0
     careful = drive(**{**settings, "out": tmp_path / "careful", "guardrails": {**limits, "hard": True, "weight": 10.0}})

@@ -109,6 +109,10 @@ def test_the_curve_is_success_over_the_distance_of_the_goals(tmp_path: Path) -> 
     assert {name: [far for far, _ in rows] for name, rows in found["tiny"].items()} == {"planning (cem)": [5, 10]}
     assert [row.rate for _, row in found["tiny"]["planning (cem)"]] == [1.0, 0.5]
     assert pairs(read_rows(tmp_path)) == []  # other goals are other episodes
+    for far in (5, 10):
+        other = dataclasses.replace(subject(), variant={"goal_after": far}, settings={"num_samples": 3, "horizon": 3})
+        run(other, episodes=2, seed=SEED, out=tmp_path / f"other-{far}")
+    assert set(horizons(read_rows(tmp_path))["tiny"]) == {"planning (cem)", "planning (cem), horizon 3"}
     assert [path.name for path in write_curves(tmp_path)] == ["plannable_horizon-tiny.svg"]
     assert "goal_after 5" in write_suite_report(tmp_path).read_text()
 

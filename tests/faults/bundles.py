@@ -68,7 +68,7 @@ def truncated(tally: Tally, lab: Lab) -> None:
 def flipped(tally: Tally, lab: Lab) -> None:
     folder, rng = copy(lab), random.Random(5)
     names = files(folder)
-    for _ in range(lab.times(60, 1000)):
+    for _ in range(lab.times(24, 1000)):
         path = folder / rng.choice(names)
         content = path.read_bytes()
         position, bit = rng.randrange(len(content)), rng.randrange(8)
@@ -121,7 +121,7 @@ def encoders(tally: Tally, lab: Lab) -> None:
         path.write_bytes(content[:length])
         tally.refused(f"weights cut to {length}", lambda: load_encoder(folder), str(folder))
     keys = [key for key in whole if key.startswith("encoder.")]
-    for key in keys[:: lab.times(12, 1)]:
+    for key in keys[:: lab.times(24, 1)]:
         rest = {name: value for name, value in whole.items() if name != key}
         for note, tensors in {"missing": rest, "longer": {**rest, key: torch.cat([whole[key]] * 2)}}.items():
             save_file(tensors, path, {"format": "pt"})

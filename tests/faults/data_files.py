@@ -87,13 +87,13 @@ def mutated(tally: Tally, lab: Lab, root: Path, names: list[str], count: int) ->
 def rows(tally: Tally, lab: Lab) -> None:
     root = copy(lab)
     mutated(
-        tally, lab, root, [f"data/chunk-000/file-{number:03d}.parquet" for number in range(12)], lab.times(60, 1500)
+        tally, lab, root, [f"data/chunk-000/file-{number:03d}.parquet" for number in range(12)], lab.times(24, 1500)
     )
 
 
 def descriptions(tally: Tally, lab: Lab) -> None:
     root = copy(lab)
-    mutated(tally, lab, root, [INFO, EPISODES, "meta/stats.json", "meta/SHA256SUMS"], lab.times(60, 1000))
+    mutated(tally, lab, root, [INFO, EPISODES, "meta/stats.json", "meta/SHA256SUMS"], lab.times(24, 1000))
 
 
 def missing(tally: Tally, lab: Lab) -> None:

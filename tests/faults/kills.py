@@ -42,13 +42,14 @@ def again(which: str, tally: Tally, lab: Lab, out: Path, wanted: dict[str, str],
 
 
 def training(tally: Tally, lab: Lab) -> None:
-    killed_at_random("train", lab.times(3, 150), tally, lab)
-    killed_at_random("pretrain", lab.times(2, 50), tally, lab)
+    killed_at_random("train", lab.times(1, 150), tally, lab)
+    killed_at_random("pretrain", lab.times(1, 50), tally, lab)
 
 
 def caching(tally: Tally, lab: Lab) -> None:
     """At the first sign of frames, and of features, in the cache beside the data."""
-    for which, name in (("pretrain", "frames"), ("train", "frames"), ("train", "features")) * lab.times(1, 5):
+    moments = (("train", "features"), ("pretrain", "frames"), ("train", "frames")) * lab.times(1, 5)
+    for which, name in moments[: lab.times(1, len(moments))]:
         wanted, out = toy.tree(toy.whole(which, lab)), toy.cold(which, lab)
         child = toy.start(which, lab, out)
         child.wait_for(lambda out=out, name=name: any((out.parent / ".cache").glob(f"*{name}-*")))  # type: ignore[misc]
@@ -58,7 +59,7 @@ def caching(tally: Tally, lab: Lab) -> None:
 
 
 def collecting(tally: Tally, lab: Lab) -> None:
-    killed_at_random("collect", lab.times(2, 50), tally, lab)
+    killed_at_random("collect", lab.times(1, 50), tally, lab)
 
 
 def calls_of(which: str, lab: Lab) -> int:
@@ -92,7 +93,7 @@ def at_calls(which: str, lab: Lab, tally: Tally, step: int) -> None:
 
 def every_call(tally: Tally, lab: Lab) -> None:
     for which in ("pretrain", "train"):
-        at_calls(which, lab, tally, 1 if lab.full else 110)
+        at_calls(which, lab, tally, lab.times(200, 1))
 
 
 def at_the_end(tally: Tally, lab: Lab) -> None:

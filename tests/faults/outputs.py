@@ -58,7 +58,7 @@ def room(which: str, lab: Lab) -> list[int]:
     for number, (what, path) in enumerate(json.loads(report.read_text()), 1):
         if what in TAKES_ROOM and (lab.full or (what != "fsync" and number <= FIRST_PART)):
             found.setdefault((what, re.sub(r"\d+", "", path)), number)
-    return list(found.values())
+    return list(found.values())[:: lab.times(3, 1)]
 
 
 def full(tally: Tally, lab: Lab) -> None:
@@ -78,7 +78,7 @@ def full(tally: Tally, lab: Lab) -> None:
             if ended.status == 0:
                 continue  # collect's own process makes fewer calls: its workers write
             judge(tally, ended, f"{which}, full from call {number}", "No space left")
-            if turn % 4 and not lab.full:
+            if turn % 2 and not lab.full:
                 continue
             again = run(partial(toy.act, which, lab, out))
             same = again.status == 0 and toy.tree(out) == wanted
@@ -142,7 +142,7 @@ def race(tally: Tally, lab: Lab, which: str, count: int) -> None:
 
 
 def racing_collections(tally: Tally, lab: Lab) -> None:
-    race(tally, lab, "collect", lab.times(8, 20))
+    race(tally, lab, "collect", lab.times(4, 20))
 
 
 def racing_trainings(tally: Tally, lab: Lab) -> None:
