@@ -42,12 +42,12 @@ $(STAMP): pyproject.toml constraints.txt
 # One to three episodes of each task with the shipped models, on validation seeds: videos, numbers and one page.
 demo: $(STAMP)
 	@rm -rf runs/demo
-	drive="$(BIN)/worldmodel drive agent=planning planner=cem seed=100000 video=true"
+	drive="$(BIN)/worldmodel drive agent=planning seed=100000 video=true"
 	$$drive task=jaco_reach episodes=3 out=runs/demo/jaco_reach
 	$$drive task=jaco_push episodes=3 out=runs/demo/jaco_push
 	$$drive task=navigate episodes=1 out=runs/demo/navigate
 	$$drive task=jaco_rearrange episodes=1 out=runs/demo/jaco_rearrange
-	$$drive task=jaco_place episodes=1 planner.num_samples=64 planner.num_elites=8 planner.num_iterations=3 out=runs/demo/jaco_place
+	$$drive task=jaco_place episodes=1 planner=cem_small out=runs/demo/jaco_place
 	$(PY) -m benchmarks.report runs/demo
 	echo "look at runs/demo/index.html"
 

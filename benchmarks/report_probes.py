@@ -45,7 +45,7 @@ def _steps(horizon: int) -> list[int]:
 
 
 def horizons(rows: Sequence[Measured]) -> dict[str, dict[str, list[tuple[int, Measured]]]]:
-    """Task -> agent, and what sets it apart -> its rows by how many decisions away their goals are, where it has several."""
+    """Task -> agent, and what sets it apart -> its rows by how many decisions away their goals are, if several."""
     groups: dict[str, list[tuple[int, Measured]]] = {}
     for row in rows:
         far = variant(row.summary)["goal_after"]

@@ -24,11 +24,12 @@ ROOMS = f"{WORK}/rooms"
 
 @dataclass(frozen=True)
 class Recipe:
-    """The commands that end in the model `name`, in WORK/name, and the tasks it is for."""
+    """The commands that end in the model `name`, in WORK/name, the tasks it is for, and what searches."""
 
     name: str
     make: tuple[str, ...]
     tasks: tuple[str, ...]
+    planner: str = "cem"
 
 
 RECIPES = (
@@ -59,7 +60,7 @@ RECIPES = (
             f"collect task=jaco_rearrange episodes=3000 steps=40 seed=20000 out={WORK}/cubes",
             f"train data={WORK}/cubes encoder=shipped places=logged out={WORK}/rearrange name=rearrange"
             " predictor.objects=2 predictor.predictor_hidden=128 steps=1000 track_steps=1000 refine_steps=1000"
-            " propose_steps=1500",
+            " propose_steps=1500 planning.settled_below=0.0",
         ),
         ("jaco_rearrange",),
     ),
@@ -70,9 +71,10 @@ RECIPES = (
             f"train data={WORK}/cups encoder=shipped places=logged out={WORK}/place name=place predictor.place_dim=3"
             " predictor.position_dim=3 predictor.predictor_hidden=192 steps=1000 track_steps=1000 refine_steps=1000"
             " propose_steps=1500 planning.approach_weight=3.0 planning.running_weight=1.0 planning.proposal_std=0.1"
-            " planning.pessimism=0.0 planning.settled_below=0.0 planning.settled_within=0.03",
+            " planning.pessimism=0.0 planning.settled_below=0.0 planning.settled_within=0.03 planning.patience=4",
         ),
         ("jaco_place",),
+        "cem_small",
     ),
 )
 
@@ -123,7 +125,8 @@ def main() -> None:
             folder = WORK / "validation" / task
             shutil.rmtree(folder, ignore_errors=True)
             model = WORK / recipe.name / "model"
-            run(f"drive episodes=20 seed=100000 parallel=10 model={model} task={task} out={folder}")
+            words = f"planner={recipe.planner} episodes=20 seed=100000 parallel=10 model={model}"
+            run(f"drive task={task} {words} out={folder}")
         install(recipe)
 
 

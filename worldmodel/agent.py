@@ -18,6 +18,7 @@ from worldmodel.energy import Distance, Goal, GoalEnergy, Way, latent_distance
 from worldmodel.errors import WorldModelError
 from worldmodel.guardrails import Guardrails
 from worldmodel.model import WorldModel
+from worldmodel.patience import Patience
 from worldmodel.precision import multiplies_bf16
 from worldmodel.search import Search, stream
 from worldmodel.start import Start
@@ -54,10 +55,11 @@ class PlanningAgent:
     rest, stands still.
     way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs.
     horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
-    guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands
-    still unless a plan lowers the energy of standing still by more than this share; hold_noise: and by more than so
-    many standard deviations of what the members of the ensemble say it does. proposal_std: begin each search
-    with what the logs would do and this std, in units of the action; 0: do not. warm_start: begin it where the last
+    guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands still unless a plan lowers the
+    energy of standing still by more than this share; hold_noise: and by more than so many standard deviations of what
+    the members of the ensemble say it does. patience: after so many decisions that gained nothing, do what the logs
+    would do for as many as are looked ahead; None: never, and never where nothing is proposed. proposal_std: begin each
+    search with what the logs would do and this std, in units of the action; 0: do not. warm_start: begin it where the last
     one ended. compile_mode: of torch.compile for the cost of candidates, as "reduce-overhead", which makes CUDA
     graphs of it; None: not compiled. guardrails: limits on the planned path; an environment that observes "keep_out"
     boxes [B,n,2,3] [m] adds to them. seed: of the planner, not of the episode. Further settings go to the planner,
@@ -86,6 +88,7 @@ class PlanningAgent:
         hold_margin: float = 0.0,
         hold_noise: float = 0.0,
         rest: bool = False,
+        patience: int | None = None,
         proposal_std: float = 0.0,
         policy_candidates: bool = True,
         warm_start: bool = True,
@@ -95,6 +98,7 @@ class PlanningAgent:
         **settings: Any,
     ) -> None:
         self._model, self._horizon, self._seed, self._compile_mode = model, horizon, seed, compile_mode
+        self._guardrails = guardrails
         self._start = Start(model, horizon, initial_std, proposal_std, warm_start, policy_candidates)
         self._search = Search(planner, settings)
         self._energy = GoalEnergy(
@@ -110,7 +114,8 @@ class PlanningAgent:
             way=model.way(way),
         )
         self._distance, self._settled = distance, (settled_below, settled_within)
-        self._hold_margin, self._hold_noise, self._rest, self._guardrails = hold_margin, hold_noise, rest, guardrails
+        self._hold_margin, self._hold_noise, self._rest = hold_margin, hold_noise, rest
+        self._patience = Patience(patience, horizon)
         bound = torch.ones(model.config.action_dim, device=model.device())
         self._box = ActionBox(-bound, bound)
         self._still = model.config.normalise(torch.zeros_like(bound)).clamp(-1.0, 1.0)  # [A] do not move
@@ -135,6 +140,7 @@ class PlanningAgent:
         self._goal = Goal(z, self._model.decode_proprio(z), place, nothing, waiting)
         self._belief, self._alike, self.decision = Belief(), None, Decision()
         self._last, self._waiting = self._still.expand(len(z), -1), []
+        self._patience.reset(len(z), z.device)
         self._generator.manual_seed(stream(self._seed, *seeds))
 
     @torch.no_grad()
@@ -168,13 +174,14 @@ class PlanningAgent:
         cost, candidates = self._cost(view), self._start.candidates(view.z, view.goal.z)
         start = self._start.proposal(len(view.z), view.proposed)
         plan = self._search(cost, start, self._box, self._generator, candidates)
+        plan, tired = self._followed(view, cost, plan)
         plan, blocked = self._permitted(view, cost, plan)
         still = self._still.expand_as(plan.actions)
         held = plan.cost >= (1.0 - self._hold_margin) * cost(still[:, None])[:, 0]
         if self._hold_noise > 0.0:
             held = held | ~self._sure(view, plan.actions, still)
-        if self._rest:
-            held = held | (view.goal.arrived.all(dim=-1) & ~view.goal.settled)
+        resting = view.goal.arrived.all(dim=-1) & ~view.goal.settled
+        held = (held & ~tired) | (resting & self._rest)
         # To stand still by choice keeps the limits of speed and rate; a blocked arm makes an emergency stop.
         calm = self._lawful(still[:, None])[:, 0]
         actions = torch.where(held[:, None, None], calm, plan.actions)
@@ -183,6 +190,7 @@ class PlanningAgent:
         self._belief.predict(path[:, :, 0, 0])
         self._start.previous, self._last = plan, actions[:, 0]
         energy = self._energy.step(view.places, view.proprio, view.goal)
+        self._patience.count(energy, resting)
         self.decision = Decision(energy, poses[:, 0], held | blocked, blocked, plan, self._guardrails)
         return actions[:, 0]
 
@@ -233,6 +241,14 @@ class PlanningAgent:
         # Every decision has a cost of its own, but all have one code, which is compiled once.
         compiled: CostFn = torch.compile(cost, mode=self._compile_mode, fullgraph=True, dynamic=False)
         return compiled
+
+    def _followed(self, view: _View, cost: CostFn, plan: Plan) -> tuple[Plan, Tensor]:
+        """The plan, or what the logs would do where the search has gained nothing for long; bool [B], it has not."""
+        if view.proposed is None or not self._patience.limited:
+            return plan, torch.zeros_like(plan.cost, dtype=torch.bool)
+        tired = self._patience.over
+        actions = torch.where(tired[:, None, None], view.proposed, plan.actions)
+        return replace(plan, actions=actions, cost=torch.where(tired, cost(actions[:, None])[:, 0], plan.cost)), tired
 
     def _sure(self, view: _View, actions: Tensor, still: Tensor) -> Tensor:
         """bool [B]: the members agree that these actions [B,H,A] lower the energy of standing still, by their noise."""

@@ -73,6 +73,7 @@ LIMITS = {
     "hold_margin": Limit(low=0.0, high=1.0, kind=float),
     "hold_noise": Limit(low=0.0, kind=float),
     "rest": Limit(kind=bool),
+    "patience": Limit(low=1, kind=int),
     "proposal_std": Limit(low=0.0, high=1e6, kind=float),
     "policy_candidates": Limit(kind=bool),
     "warm_start": Limit(kind=bool),

@@ -15,6 +15,7 @@ from planners.record import Plan
 from worldmodel.encoders import VJEPAEncoder
 from worldmodel.errors import ConfigError
 from worldmodel.model import WorldModel
+from worldmodel.patience import Patience
 from worldmodel.predictor import CompactPredictor
 from worldmodel.pretrain.vjepa import build_model
 from worldmodel.start import Start
@@ -125,3 +126,37 @@ def test_an_arm_whose_object_is_in_its_place_rests_if_it_is_told_to(rest: bool) 
     agent.reset(picture, [1])
     agent.act({"pixels": other, "proprio": np.full((1, 3), 0.1, np.float32)})
     assert not bool(agent.decision.held)
+
+
+@torch.no_grad()
+def test_an_arm_that_gains_nothing_for_too_long_does_for_a_while_what_the_logs_would_do() -> None:
+    model, pose = tiny_model(), np.full((1, 3), 0.1, np.float32)
+    for member in model.members:
+        cast(CompactPredictor, member).kinematics.gain.zero_()
+    assert model.proposer is not None
+    model.proposer.trunk[-1].bias.fill_(3.0)
+    held = {}
+    for patience in (None, 2):
+        agent = model.agent(patience=patience, horizon=3, proposal_std=0.25, hold_margin=1.0, settled_below=0.0)
+        agent.reset(frames(1), [1])
+        held[patience] = []
+        for _ in range(12):  # the picture stays what it is: nothing is ever gained
+            action = agent.act({"pixels": frames(1, 1), "proprio": pose})
+            held[patience].append(bool(agent.decision.held))
+            assert bool((action == 0.0).all()) is held[patience][-1]
+    assert held[None] == [True] * 12
+    assert held[2] == [True] * 3 + [False] * 3 + [True] * 2 + [False] * 3 + [True]
+
+
+def test_patience_is_of_each_episode_and_begins_again_with_every_gain() -> None:
+    patience, never = Patience(2, 3), Patience(None, 3)
+    for one in (patience, never):
+        one.reset(3, torch.device("cpu"))
+    over = []
+    for step in range(5):
+        energy = torch.tensor([1.0, 1.0 - 0.1 * step, 1.0])
+        for one in (patience, never):
+            one.count(energy, torch.tensor([False, False, True]))
+        over.append(patience.over.tolist())
+        assert not never.over.any()
+    assert over == [[False] * 3] * 2 + [[True, False, False]] * 3
