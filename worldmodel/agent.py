@@ -59,8 +59,8 @@ class PlanningAgent:
     energy of standing still by more than this share; hold_noise: and by more than so many standard deviations of what
     the members of the ensemble say it does. patience: after so many decisions that gained nothing, do what the logs
     would do for as many as are looked ahead; None: never, and never where nothing is proposed. proposal_std: begin each
-    search with what the logs would do and this std, in units of the action; 0: do not. warm_start: begin it where the last
-    one ended. compile_mode: of torch.compile for the cost of candidates, as "reduce-overhead", which makes CUDA
+    search with what the logs would do and this std, in units of the action; 0: do not. warm_start: begin it where the
+    last one ended. compile_mode: of torch.compile for the cost of candidates, as "reduce-overhead", which makes CUDA
     graphs of it; None: not compiled. guardrails: limits on the planned path; an environment that observes "keep_out"
     boxes [B,n,2,3] [m] adds to them. seed: of the planner, not of the episode. Further settings go to the planner,
     but a deadline is the whole decision's, the looking included. Raises ConfigError for a planner or a setting that
