@@ -143,6 +143,18 @@ def test_a_baseline_that_is_not_trained_yet_stops_nobody_else(
     assert nothing.read_text().splitlines()[2:] == []
 
 
+def test_rows_of_a_task_with_a_model_of_its_own_name_it() -> None:
+    usual, named = "jaco", set()  # what rows get from `bench` unless they say something else
+    for suite in sorted((CONFIGS / "suite").glob("*.yaml")):
+        for row in yaml.safe_load(suite.read_text()).get("rows", ()):
+            given = {"agent": "planning", **dict(word.split("=") for word in row.split())}
+            own = yaml.safe_load((CONFIGS / "task" / f"{given['task']}.yaml").read_text())["model"]
+            if given["agent"] == "planning" and own != usual:
+                assert given.get("model", "nothing").partition("/")[0] in (own, "runs"), f"{suite.name}: {row}"
+                named.add(given["task"])
+    assert named == {"jaco_place", "jaco_rearrange", "navigate"}
+
+
 @pytest.mark.parametrize("suite", ["main", "dreamerv3"])
 def test_the_folders_that_suites_name_are_those_that_are_trained(suite: str) -> None:
     words = yaml.safe_load((CONFIGS / "suite" / f"{suite}.yaml").read_text())["rows"]
