@@ -67,7 +67,7 @@ def latency(
     model: str | Path = "jaco",
     planners: Sequence[str] = PLANNERS,
     repeats: int = 20,
-    patience: float = 30.0,
+    enough: float = 30.0,
     threads: int | None = None,
     device: str = "auto",
     num_samples: int = 300,
@@ -83,7 +83,7 @@ def latency(
 ) -> dict[str, Any]:
     """Measure `repeats` decisions of every row and write table.md and latency.json to the new folder `out`.
 
-    patience: seconds after which a row is not repeated any more, if it decided twice. model: by name, or a folder.
+    enough: seconds after which a row is not repeated any more, if it decided twice. model: by name, or a folder.
     device: of both models. tokens, width, depth: of the transformer. memory: GiB that its candidates may take. The
     other settings are those of the planners. An interruption keeps what every row has.
 
@@ -101,12 +101,12 @@ def latency(
     if config is not None:
         (folder / "config.yaml").write_text(config, encoding="utf-8")
     settings = {
-        "planners": list(planners), "repeats": repeats, "patience": patience, **vars(search),
+        "planners": list(planners), "repeats": repeats, "enough": enough, **vars(search),
         "tokens": tokens, "width": width, "depth": depth, "memory": memory, "seed": seed,
     }  # fmt: skip
     measured: dict[str, Any] = {}
     try:
-        _measure(rows, repeats, patience, seed)
+        _measure(rows, repeats, enough, seed)
     finally:
         if all(row.seconds for row in rows):
             card = {"name": loaded.name, "sha256": loaded.sha256}
@@ -200,14 +200,14 @@ def _whole(act: Callable[[], object], clock: Callable[[], float]) -> Callable[[R
     return decide
 
 
-def _measure(rows: Sequence[Row], repeats: int, patience: float, seed: int) -> None:
+def _measure(rows: Sequence[Row], repeats: int, enough: float, seed: int) -> None:
     """One round to warm up, then `repeats` rounds in which rows decide once each, every round in another order."""
     order = random.Random(seed)
     with tqdm(total=(repeats + 1) * len(rows), desc="latency", unit="decision", dynamic_ncols=True) as bar:
         for turn in range(repeats + 1):
             for row in order.sample(rows, len(rows)):
                 bar.set_postfix_str(f"{row.model}, {row.planner}, {row.mode}")
-                if len(row.seconds) < 2 or sum(row.seconds) + sum(row.floor) < patience:
+                if len(row.seconds) < 2 or sum(row.seconds) + sum(row.floor) < enough:
                     with torch.no_grad():
                         row.decide(row)
                 bar.update()

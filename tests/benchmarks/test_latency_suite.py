@@ -72,7 +72,7 @@ def test_one_table_of_all_rows_is_printed_and_written(
 
 def test_a_slow_row_decides_twice_only(command: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    small = ("repeats=4", "planners=[cem]", "patience=0.0")
+    small = ("repeats=4", "planners=[cem]", "enough=0.0")
     assert main([*command, f"out={out}", *(f"suite.{word}" for word in small)]) == 0
     rows = json.loads((out / "latency.json").read_text(encoding="utf-8"))["rows"]
     assert {len(row["seconds"]) for row in rows} == {2}
