@@ -12,7 +12,7 @@ class Patience:
     """Counts, for B episodes, the decisions that gained nothing; after `decisions` of them a detour of `detour` begins.
 
     decisions: None never begins one. A search that looks a few decisions ahead stands still, or hovers, where every way
-    to the goal first leads away from it: a hand on the wrong side of a cube.
+    to the goal first leads away from it: a hand around a cup that is to be grasped.
     """
 
     def __init__(self, decisions: int | None, detour: int) -> None:

@@ -26,7 +26,7 @@ def episodes(name: str) -> list[tuple[Any, ...]]:
     """(observation, info, goal position, state) at the start of seeds 0, 1, ... of a task, drawn once for all tests."""
     env = gymnasium.make(name)
     world: Any = env.unwrapped
-    starts = [(*env.reset(seed=seed), world._goal_position.copy(), world.get_state()) for seed in range(16)]
+    starts = [(*env.reset(seed=seed), world._goal_position.copy(), world.get_state()) for seed in range(24)]
     env.close()
     return starts
 

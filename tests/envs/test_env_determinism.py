@@ -56,15 +56,15 @@ def test_different_seeds_give_different_starts_and_goals(env: Any) -> None:
     assert len({info["goal"].tobytes() for info in infos}) == len(infos)
     assert np.stack([observation["proprio"] for observation in observations]).std(axis=0).min() > 0.02
     assert np.stack(goals)[..., :2].std(axis=0).min() > 0.02
-    assert np.std([info["distance"] for info in infos]) > 0.01
+    assert np.std([info["distance"] for info in infos]) > 0.02
     if "privileged" in infos[0]:
         assert np.stack([info["privileged"] for info in infos]).std(axis=0)[:2].min() > 0.02
 
 
 def test_exploratory_starts_differ_too(world: GoalEnv) -> None:
-    starts = [world.reset(seed=seed, options={"explore": True})[0] for seed in range(20)]
-    assert len({observation["pixels"].tobytes() for observation in starts}) == 20
-    assert np.stack([observation["proprio"] for observation in starts]).std(axis=0).min() > 0.01
+    starts = [world.reset(seed=seed, options={"explore": True})[0] for seed in range(60)]
+    assert len({observation["pixels"].tobytes() for observation in starts}) == 60
+    assert np.stack([observation["proprio"] for observation in starts]).std(axis=0).min() > 0.02
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
