@@ -54,7 +54,15 @@ def cem(
         deadline=deadline,
     )
     refine = elite_refiner("cem", record.box, num_elites=num_elites, momentum=momentum, min_std=min_std)
-    return search(record, generator, refine, num_samples=num_samples, noise_beta=noise_beta, candidates=candidates)
+    return search(
+        record,
+        generator,
+        refine,
+        num_samples=num_samples,
+        num_elites=num_elites,
+        noise_beta=noise_beta,
+        candidates=candidates,
+    )
 
 
 def elite_refiner(
@@ -72,4 +80,4 @@ def _refine(
     elites, elite_cost = elect(ranked, num_elites)
     mean, std = moments(elites, even_weights(elite_cost, elites.dtype))
     alive = is_finite(elite_cost[:, 0])
-    return Refined(refit(proposal, mean, std, alive, momentum, floor, box), elites, elite_cost, std)
+    return Refined(refit(proposal, mean, std, alive, momentum, floor, box), std, (elites, elite_cost))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from planners.errors import require
 from planners.record import Record
-from planners.sampling import Ranked, draw, draw_noise, noise_filter, take
+from planners.sampling import Ranked, draw, draw_noise, noise_filter
 from planners.types import ActionBox, CostFn, Plan, Proposal
 
 
@@ -54,39 +54,35 @@ def gradient(
     with torch.inference_mode(False), torch.enable_grad():
         start = Proposal(record.start.mean.clone(), record.start.std.clone())
         noise = draw_noise(start.mean, num_samples, generator, noise_filter("gradient", noise_beta, start.mean))
-        elites = _descend(record, draw(start, record.box, noise, candidates), num_iterations, learning_rate)
-    return record.finish(Proposal(record.best, start.std), elites)
+        pools = _descend(record, draw(start, record.box, noise, candidates), num_iterations, learning_rate)
+    return record.finish(Proposal(record.best()[0], start.std), pools, num_samples)
 
 
-def _descend(record: Record, actions: Tensor, num_iterations: int, learning_rate: float) -> Tensor:
-    """Every iteration but the last of all takes a step; the starts in the end [B,K,H,A], best first."""
+def _descend(record: Record, actions: Tensor, num_iterations: int, learning_rate: float) -> list[Ranked]:
+    """Every iteration but the last of all takes a step; where the starts were in each of them."""
     box = record.box
     half = box.half_width
     # Adam moves every coordinate by about its rate, so coordinates are half-widths: no dimension is slow or wild.
     unit = torch.where(half > 0, (actions - box.centre) / half, 0.0).clamp(-1.0, 1.0)
     optimizer = torch.optim.Adam([unit], lr=learning_rate)
-    ranked: Ranked | None = None
-    iteration = 0
+    pools: list[Ranked] = []
     while record.another():
         actions = actions.detach().requires_grad_()
         values = record.evaluate(actions)
-        ranked = record.rank(actions.detach(), values.detach())
-        spread = actions.detach().std(dim=1, correction=0).mean(dim=(1, 2))
-        record.close_iteration(ranked, spread)
-        iteration += 1
-        if iteration == num_iterations:
+        pools.append(record.rank(actions.detach(), values.detach()))
+        record.close_iteration(actions.detach().std(dim=1, correction=0))
+        if len(pools) == num_iterations:
             break
         slope = _slope(values, actions)
         usable = torch.isfinite(values.detach()) & torch.isfinite(slope).all(dim=(2, 3))
         unit.grad = torch.where(usable.unsqueeze(-1).unsqueeze(-1), slope * half, 0.0)
         for group in optimizer.param_groups:
-            group["lr"] = 0.5 * learning_rate * (1.0 + math.cos(math.pi * (iteration - 1) / num_iterations))
+            group["lr"] = 0.5 * learning_rate * (1.0 + math.cos(math.pi * (len(pools) - 1) / num_iterations))
         optimizer.step()
         with torch.no_grad():
             unit.clamp_(-1.0, 1.0)
             actions = box.clamp(torch.addcmul(box.centre, half, unit))
-    assert ranked is not None
-    return take(ranked.actions, ranked.order)
+    return pools
 
 
 def _slope(values: Tensor, actions: Tensor) -> Tensor:

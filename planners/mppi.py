@@ -9,7 +9,7 @@ from torch import Tensor
 
 from planners.errors import require
 from planners.record import Record
-from planners.sampling import Ranked, check_refit, elect, is_finite, moments, refit
+from planners.sampling import Ranked, check_refit, is_finite, moments, refit
 from planners.search import Refined, search
 from planners.types import ActionBox, CostFn, Plan, Proposal, Select
 
@@ -66,33 +66,38 @@ def mppi(
     require(num_elites >= 1, "mppi", "num_elites >= 1", num_elites, "one elite is the least")
     check_refit("mppi", momentum, min_std)
     weigh = partial(_absolute, temperature) if temperature is not None else partial(_relative, relative_temperature)
-    refine = partial(_refine, record.box, weigh, num_elites, adapt_std, momentum, record.box.half_width * min_std)
-    return search(record, generator, refine, num_samples=num_samples, noise_beta=noise_beta, candidates=candidates)
+    refine = partial(_refine, record.box, weigh, adapt_std, momentum, record.box.half_width * min_std)
+    return search(
+        record,
+        generator,
+        refine,
+        num_samples=num_samples,
+        num_elites=num_elites,
+        noise_beta=noise_beta,
+        candidates=candidates,
+    )
 
 
 def _refine(
     box: ActionBox,
     weigh: partial[Tensor],
-    num_elites: int,
     adapt_std: bool,
     momentum: float,
     floor: Tensor,
     proposal: Proposal,
     ranked: Ranked,
 ) -> Refined:
-    alive = is_finite(ranked.cost).any(dim=1)
+    alive = is_finite(ranked.ascending[:, 0])
     weights = torch.where(alive.unsqueeze(1), weigh(ranked), 0.0).to(proposal.mean.dtype)
     mean, std = moments(ranked.actions, weights)
-    effective = weights.square().sum(dim=1).reciprocal()
     refitted = refit(proposal, mean, std, alive, momentum, floor, box)
-    elites, elite_cost = elect(ranked, num_elites)
     proposal = refitted if adapt_std else Proposal(refitted.mean, proposal.std)
-    return Refined(proposal, elites, elite_cost, std, torch.where(alive, effective, 0.0))
+    return Refined(proposal, std, weights=weights)
 
 
 def _absolute(temperature: float, ranked: Ranked) -> Tensor:
     """softmax(-(c - min c) / temperature) [B,K]; NaN in a row without a finite cost."""
-    excess = ranked.cost - ranked.cost.amin(dim=1, keepdim=True)
+    excess = ranked.cost - ranked.ascending[:, :1]
     limits = torch.finfo(excess.dtype)
     return torch.softmax(-excess / min(max(temperature, limits.tiny), limits.max), dim=1)
 
@@ -103,21 +108,22 @@ def _relative(share: float, ranked: Ranked) -> Tensor:
     Costs are measured in ranges of that half, and halved before they are subtracted, so that nothing overflows. If the
     half is all ties, so is its weight, and the rest gets none.
     """
-    cost = ranked.cost.gather(1, ranked.order)
+    cost, place = ranked.ascending, torch.arange(ranked.cost.shape[1], device=ranked.cost.device)
     limits = torch.finfo(cost.dtype)
     low = cost[:, :1]
     excess = cost * 0.5 - low * 0.5
-    place = torch.arange(cost.shape[1], device=cost.device)
-    # Ties that rounding parts are no range.
-    before = excess.roll(1, dims=1)
-    cliff = (place >= FEW) & (before > 16.0 * limits.eps * low.abs()) & (excess / CLIFF > before)
-    fair = torch.where(cliff, place, is_finite(cost).sum(dim=1, keepdim=True)).amin(dim=1, keepdim=True)
-    half = (fair + 1) // 2
-    unit = excess.gather(1, (half - 1).clamp(min=0)).clamp(min=limits.tiny)
+    fair = is_finite(cost).sum(dim=1, keepdim=True)
+    if cost.shape[1] > FEW:
+        # Ties that rounding parts are no range.
+        before, behind = excess[:, FEW - 1 : -1], excess[:, FEW:]
+        cliff = (before > 16.0 * limits.eps * low.abs()) & (behind / CLIFF > before)
+        fair = torch.where(cliff, place[FEW:], fair).amin(dim=1, keepdim=True)
+    half = ((fair + 1) // 2).clamp(min=1)
+    unit = excess.gather(1, half - 1).clamp(min=limits.tiny)
     better = place < half
     scaled = torch.where(better, excess / unit, 0.0)
-    mean = scaled.sum(dim=1, keepdim=True) / half.clamp(min=1)
-    square = torch.where(better, (scaled - mean).square(), 0.0).sum(dim=1, keepdim=True) / half.clamp(min=1)
+    mean = scaled.sum(dim=1, keepdim=True) / half
+    square = torch.where(better, (scaled - mean).square(), 0.0).sum(dim=1, keepdim=True) / half
     spread = square.sqrt().clamp(min=limits.eps)
     temperature = (share * spread).clamp(min=limits.tiny, max=limits.max)
-    return torch.softmax(-((ranked.cost * 0.5 - low * 0.5) / unit) / temperature, dim=1)
+    return torch.softmax((low * 0.5 - ranked.cost * 0.5) / unit / temperature, dim=1)

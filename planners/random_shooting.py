@@ -50,11 +50,19 @@ def random_shooting(
     )
     require(num_elites >= 1, "random_shooting", "num_elites >= 1", num_elites, "one elite is the least")
     refine = partial(_report, num_elites)
-    plan = search(record, generator, refine, num_samples=num_samples, noise_beta=noise_beta, candidates=candidates)
+    plan = search(
+        record,
+        generator,
+        refine,
+        num_samples=num_samples,
+        num_elites=num_elites,
+        noise_beta=noise_beta,
+        candidates=candidates,
+    )
     return replace(plan, proposal=Proposal(plan.actions, plan.proposal.std))
 
 
 def _report(num_elites: int, proposal: Proposal, ranked: Ranked) -> Refined:
     elites, elite_cost = elect(ranked, num_elites)
     _, std = moments(elites, even_weights(elite_cost, elites.dtype))
-    return Refined(proposal, elites, elite_cost, std)
+    return Refined(proposal, std)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from planners.errors import kind, require
-from planners.sampling import Ranked, is_finite, rank_finite, take
+from planners.sampling import Ranked, elect, is_finite, rank_finite
 from planners.types import ActionBox, CostFn, Diagnostics, Plan, Proposal, Select
 
 
@@ -39,11 +40,10 @@ class Record:
         self._num_iterations, self._deadline, self._select = num_iterations, deadline, select
         self.box = box.like(init.mean)
         self.start = Proposal(self.box.clamp(init.mean.detach()), init.std.detach())
-        self._best_actions = self.start.mean
-        self._best_cost: Tensor | None = None
         self._calls = self._candidate_steps = self._iterations = 0
-        self._traces: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._effective: list[Tensor] = []
+        self._ranked: list[Ranked] = []
+        self._spread: list[Tensor] = []
+        self._weights: list[Tensor] = []
 
     def another(self) -> bool:
         """Whether to start an iteration: the first always, then while some are left and the next fits the deadline."""
@@ -73,48 +73,49 @@ class Record:
         return values
 
     def rank(self, actions: Tensor, values: Tensor) -> Ranked:
-        """Rank evaluated candidates and remember the best of each row."""
+        """Rank evaluated candidates and remember them."""
         ranked = rank_finite(actions, values)
-        first = ranked.order[:, :1]
-        cost, best = ranked.cost.gather(1, first).squeeze(1), take(actions, first).squeeze(1)
-        if self._best_cost is not None:
-            better = cost < self._best_cost
-            cost = torch.where(better, cost, self._best_cost)
-            best = torch.where(better.view(-1, 1, 1), best, self._best_actions)
-        self._best_cost, self._best_actions = cost, best
+        self._ranked.append(ranked)
         return ranked
 
-    def close_iteration(self, ranked: Ranked, spread: Tensor, effective: Tensor | None = None) -> None:
-        """Note an iteration: [B] elite spread and [B] effective sample size."""
-        assert self._best_cost is not None
-        # What only the diagnostics want is worked out once, at the end.
-        self._traces.append((self._best_cost, spread, ranked.cost))
-        if effective is not None:
-            self._effective.append(effective)
+    def close_iteration(self, spread: Tensor, weights: Tensor | None = None) -> None:
+        """Note an iteration: the std [B,H,A] of its elites and, where there are such, the candidates' weights [B,K]."""
+        # What only the plan and its diagnostics want is worked out once, at the end.
+        self._spread.append(spread)
+        if weights is not None:
+            self._weights.append(weights)
         self._iterations += 1
 
-    @property
-    def best(self) -> Tensor:
-        """[B,H,A], the best candidates so far."""
-        return self._best_actions
+    def best(self) -> tuple[Tensor, Tensor]:
+        """The best candidates so far [B,H,A] and their costs [B]; of equal ones the first."""
+        lowest = torch.stack([ranked.ascending[:, 0] for ranked in self._ranked])
+        first = torch.stack([ranked.order[:, 0] for ranked in self._ranked])
+        turn = torch.sort(lowest, dim=0, stable=True).indices[0]
+        row = torch.arange(len(turn), device=turn.device)
+        actions = torch.stack([ranked.actions for ranked in self._ranked])
+        return actions[turn, row, first[turn, row]], lowest[turn, row]
 
-    def finish(self, proposal: Proposal, elites: Tensor | None) -> Plan:
-        """The plan. Raises PlanningError for a start that was not finite or a row in which no cost ever was."""
-        assert self._best_cost is not None
-        actions, cost = self._best_actions, self._best_cost
+    def finish(self, proposal: Proposal, pools: Sequence[Ranked], num_elites: int) -> Plan:
+        """The plan, and of the last of the pools in which a cost was finite the best num_elites, row by row.
+
+        Raises PlanningError for a start that was not finite or a row in which no cost ever was.
+        """
+        actions, cost = self.best()
+        elites, elite_cost = elect(pools[-1], num_elites)
+        if not self._check_finite(is_finite(cost), is_finite(elite_cost[:, 0])):
+            elites = _last_alive(pools, num_elites)
         if self._select == "mean":
             closing = self.evaluate(proposal.mean.unsqueeze(1)).squeeze(1)
             usable = torch.isfinite(closing)
             actions = torch.where(usable.view(-1, 1, 1), proposal.mean, actions)
             cost = torch.where(usable, closing, cost)
-        self._check_finite()
-        best, spread, costs = (torch.stack(trace) for trace in zip(*self._traces, strict=True))
-        effective = torch.stack(self._effective) if self._effective else torch.full_like(spread, torch.nan)
+        costs = torch.stack([ranked.ascending for ranked in self._ranked])
+        spread = torch.stack(self._spread).mean(dim=(2, 3))
         diagnostics = Diagnostics(
-            cost_per_iteration=best,
+            cost_per_iteration=costs[:, :, 0].cummin(dim=0).values,
             elite_spread=spread,
             finite_share=is_finite(costs).to(spread.dtype).mean(dim=2),
-            effective_sample_size=effective,
+            effective_sample_size=self._effective(spread),
             model_calls=self._calls,
             candidate_steps=self._candidate_steps,
             seconds=time.perf_counter() - self._started,
@@ -122,14 +123,23 @@ class Record:
         )
         return Plan(actions, cost, proposal, elites, diagnostics)
 
-    def _check_finite(self) -> None:
-        """All the checks of values, with one wait for the device."""
-        assert self._best_cost is not None
-        mean, std, rows = self._init.mean, self._init.std, is_finite(self._best_cost)
+    def _effective(self, like: Tensor) -> Tensor:
+        """Effective sample size [I,B]; 0 in a row without a finite cost, whose weights are 0; NaN without weights."""
+        if not self._weights:
+            return torch.full_like(like, torch.nan)
+        squares = torch.stack(self._weights).square().sum(dim=2)
+        return torch.where(squares > 0, squares.reciprocal(), 0.0)
+
+    def _check_finite(self, rows: Tensor, alive: Tensor) -> bool:
+        """All the checks of values, with one wait for the device, and whether all are alive.
+
+        rows: bool [B], those with a finite cost. alive: bool [B], those with one in the end.
+        """
+        mean, std = self._init.mean, self._init.std
         given = mean if self._candidates is None else self._candidates
         legal_std = torch.isfinite(std) & (std >= 0)
-        checks = [torch.isfinite(mean).all(), legal_std.all(), ~torch.isnan(given).any(), rows.all()]
-        finite_mean, finite_std, finite_candidates, finite_rows = torch.stack(checks).tolist()
+        checks = [torch.isfinite(mean).all(), legal_std.all(), ~torch.isnan(given).any(), rows.all(), alive.all()]
+        finite_mean, finite_std, finite_candidates, finite_rows, finite_end = torch.stack(checks).tolist()
         where, how = self.planner, "mend what the plan starts from"
         require(finite_mean, where, "a finite mean in init", "NaN or infinity", how)
         require(finite_std, where, "a finite std >= 0 in init", "a negative number, NaN or infinity", how)
@@ -139,6 +149,16 @@ class Record:
             expected = "a finite cost for at least one candidate of each row"
             how = "look for NaN or infinity in what the cost computes with"
             require(False, where, expected, f"none in row {listed} of {len(rows)}", how)
+        return bool(finite_end)
+
+
+def _last_alive(pools: Sequence[Ranked], count: int) -> Tensor:
+    """The best `count` [B,E,H,A] of each row's last pool in which a cost was finite."""
+    elites, _ = elect(pools[0], count)
+    for pool in pools[1:]:
+        later, cost = elect(pool, count)
+        elites = torch.where(is_finite(cost[:, 0]).view(-1, 1, 1, 1), later, elites)
+    return elites
 
 
 def _check_problem(where: str, init: Proposal, box: ActionBox, generator: torch.Generator) -> None:

@@ -19,18 +19,20 @@ class Ranked:
     """Candidates with their costs.
 
     actions: [B,K,H,A]. cost: [B,K], +inf where it was not finite. order: [B,K], indices from best to worst; equal costs
-    keep their order.
+    keep their order. ascending: [B,K], the costs in that order.
     """
 
     actions: Tensor
     cost: Tensor
     order: Tensor
+    ascending: Tensor
 
 
 def rank_finite(actions: Tensor, cost: Tensor) -> Ranked:
     """The one rule for NaN and infinities of either sign: they cost +inf, so they rank last and are never elected."""
     cost = torch.nan_to_num(cost, nan=torch.inf, posinf=torch.inf, neginf=torch.inf)
-    return Ranked(actions, cost, torch.sort(cost, dim=1, stable=True).indices)
+    ascending, order = torch.sort(cost, dim=1, stable=True)
+    return Ranked(actions, cost, order, ascending)
 
 
 def is_finite(cost: Tensor) -> Tensor:
@@ -52,8 +54,7 @@ def elect(ranked: Ranked, count: int) -> tuple[Tensor, Tensor]:
 
     Where a row has fewer finite costs than that, the best candidate is repeated, at cost +inf: it gets no weight.
     """
-    index = ranked.order[:, :count]
-    cost = ranked.cost.gather(1, index)
+    index, cost = ranked.order[:, :count], ranked.ascending[:, :count]
     index = torch.where(is_finite(cost), index, index[:, :1])
     return take(ranked.actions, index), cost
 

@@ -17,15 +17,14 @@ from planners.types import Plan, Proposal
 class Refined:
     """What a planner makes of ranked candidates.
 
-    proposal: the next distribution. elites: [B,E,H,A], best first, with costs elite_cost [B,E] (+inf: not one).
-    spread: std [B,H,A] of those that formed it. effective: [B] effective sample size, or None.
+    proposal: the next distribution. spread: std [B,H,A] of those that formed it. elites: [B,E,H,A], best first, and
+    their costs [B,E] (+inf: not one), where the planner has them. weights: [B,K], those of the candidates, if any.
     """
 
     proposal: Proposal
-    elites: Tensor
-    elite_cost: Tensor
     spread: Tensor
-    effective: Tensor | None = None
+    elites: tuple[Tensor, Tensor] | None = None
+    weights: Tensor | None = None
 
 
 Refine = Callable[[Proposal, Ranked], Refined]
@@ -38,29 +37,31 @@ def search(
     refine: Refine,
     *,
     num_samples: int,
+    num_elites: int,
     noise_beta: float,
     candidates: Tensor | None,
     num_kept: int = 0,
 ) -> Plan:
-    """Run the iterations. num_kept elites of an iteration compete in the next with the cost they have already."""
+    """Run the iterations. num_kept elites of an iteration compete in the next with the cost they have already.
+
+    The best num_elites of the last iteration in which a cost was finite are those of the plan.
+    """
     proposal = record.start
     colour = noise_filter(record.planner, noise_beta, proposal.mean)
-    elites: Tensor | None = None
-    elite_cost: Tensor | None = None
+    pools: list[Ranked] = []
+    elites: tuple[Tensor, Tensor] | None = None
     while record.another():
         noise = draw_noise(proposal.mean, num_samples, generator, colour)
-        actions = draw(proposal, record.box, noise, candidates if elites is None else None)
-        ranked = fresh = record.rank(actions, record.evaluate(actions))
-        if num_kept > 0 and elites is not None and elite_cost is not None:
-            pool = torch.cat((actions, elites[:, :num_kept]), dim=1)
-            ranked = rank_finite(pool, torch.cat((fresh.cost, elite_cost[:, :num_kept]), dim=1))
+        actions = draw(proposal, record.box, noise, None if pools else candidates)
+        ranked = record.rank(actions, record.evaluate(actions))
+        if num_kept > 0 and elites is not None:
+            kept, kept_cost = (part[:, :num_kept] for part in elites)
+            ranked = rank_finite(torch.cat((actions, kept), dim=1), torch.cat((ranked.cost, kept_cost), dim=1))
+        pools.append(ranked)
         refined = refine(proposal, ranked)
-        elite_cost = refined.elite_cost
-        alive = is_finite(elite_cost[:, 0]).view(-1, 1, 1, 1)
-        elites = refined.elites if elites is None else torch.where(alive, refined.elites, elites)
-        proposal = refined.proposal
-        record.close_iteration(fresh, refined.spread.mean(dim=(1, 2)), refined.effective)
-    return record.finish(proposal, elites)
+        proposal, elites = refined.proposal, refined.elites
+        record.close_iteration(refined.spread, refined.weights)
+    return record.finish(proposal, pools, num_elites)
 
 
 def even_weights(elite_cost: Tensor, dtype: torch.dtype) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from worldmodel.guardrails import Guardrails
 from worldmodel.model import WorldModel
 from worldmodel.patience import Patience
 from worldmodel.precision import multiplies_bf16
-from worldmodel.search import Search, stream
+from worldmodel.search import CPU_SIZE, Search, stream
 from worldmodel.start import Start
 from worldmodel.types import Decision, Observations
 
@@ -100,7 +101,7 @@ class PlanningAgent:
         self._model, self._horizon, self._seed, self._compile_mode = model, horizon, seed, compile_mode
         self._guardrails = guardrails
         self._start = Start(model, horizon, initial_std, proposal_std, warm_start, policy_candidates)
-        self._search = Search(planner, settings)
+        self._search = Search(planner, settings, CPU_SIZE if model.device().type == "cpu" else sys.maxsize)
         self._energy = GoalEnergy(
             model.locate,
             model.position,

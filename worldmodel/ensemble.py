@@ -68,7 +68,9 @@ class Ensemble:
         for step in range(horizon):
             z = z + self._change(torch.cat([z, known[:, step].expand(members, -1, -1)], dim=-1))
             latents.append(z)
-        path = torch.stack(latents, dim=2).reshape(members, *lead, tokens, horizon, z.shape[-1]).movedim(-2, -3)
+        path = torch.stack(latents, dim=2).reshape(members, *lead, tokens, horizon, z.shape[-1])
+        # With strides as those of a fresh tensor, for what is multiplied by them next.
+        path = path.movedim(-2, -3) if tokens > 1 else path.view(members, *lead, horizon, 1, z.shape[-1])
         return path, poses[:, 1:].reshape(*lead, horizon, poses.shape[-1])
 
     def _poses(self, proprio: Tensor, actions: Tensor) -> Tensor:

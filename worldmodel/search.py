@@ -28,6 +28,11 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
 }
 
 
+# Candidates that a CPU imagines at a time: what lies between two layers stays in its cache, in memory that is used
+# again. Ten episodes side by side take three quarters of the time, and do the same to the bit.
+CPU_SIZE = 512
+
+
 class Search:
     """Looks for plans. Raises ConfigError for a planner or a setting that does not exist.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch._dynamo.testing import CompileCounter
 from planners import ActionBox, Proposal
 from tests.tiny_model import tiny_model
 from worldmodel.agent import PlanningAgent
+from worldmodel.ensemble import Ensemble
 from worldmodel.guardrails import Guardrails
-from worldmodel.search import Search
+from worldmodel.search import CPU_SIZE, Search
 from worldmodel.types import Observations
 
 BOX = ActionBox(-torch.ones(3), torch.ones(3))
@@ -65,6 +67,27 @@ def test_memory_that_runs_out_is_shared_out_and_said() -> None:
         small = search(hungry, START, BOX, torch.Generator().manual_seed(0))
     assert search.size == 74
     assert torch.equal(small.actions, whole(quadratic, START, BOX, torch.Generator().manual_seed(0)).actions)
+
+
+def test_a_cpu_imagines_as_many_candidates_at_a_time_as_its_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout, seen = Ensemble.rollout, list[int]()
+
+    def watched(self: Ensemble, z: Tensor, proprio: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(actions.shape[0] * actions.shape[1])
+        return rollout(self, z, proprio, actions)
+
+    monkeypatch.setattr(Ensemble, "rollout", watched)
+    goals, observation = observed(batch=3)
+    acted = []
+    for size in (CPU_SIZE, sys.maxsize):
+        agent = tiny_model().agent(num_samples=CPU_SIZE, num_iterations=2)
+        if size > CPU_SIZE:
+            agent._search.size = size
+        agent.reset(goals, [1, 2, 3])
+        seen.clear()
+        acted.append(agent.act(observation))
+        assert max(seen) == (CPU_SIZE // 3 * 3 if size == CPU_SIZE else 3 * CPU_SIZE)
+    assert np.array_equal(*acted)
 
 
 class Noisy:
