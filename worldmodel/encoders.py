@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldmodel.errors import EncoderError
+from worldmodel.errors import EncoderError, WorldModelError
 from worldmodel.storage import write_json
 
 if TYPE_CHECKING:  # importing transformers takes seconds and writes to the environment; it waits until it is used
@@ -154,6 +154,8 @@ def load_encoder(source: str | Path) -> FrozenEncoder:
         _check_model_type(_model_type(folder / "config.json"), name)
     try:
         model, missing, crop = _pretrained(name, local)
+    except WorldModelError:
+        raise
     except Exception as error:  # a foreign folder can fail in any way, as with the errors of safetensors
         cause = " ".join(str(error).split())[:200]
         raise EncoderError(f"expected an encoder at {source}, got an error ({cause}): check its files") from error
@@ -168,8 +170,15 @@ def load_encoder(source: str | Path) -> FrozenEncoder:
 
 def _pretrained(name: str, local: bool) -> tuple[PreTrainedModel, list[str], int | None]:
     """The model, the names of weights that its files lack, and the side of the pictures it is meant for [px]."""
-    from transformers import AutoModel
-    from transformers.image_processing_base import ImageProcessingMixin
+    try:
+        from transformers import AutoModel
+        from transformers.image_processing_base import ImageProcessingMixin
+    except Exception as error:  # a torchvision that was built for another torch fails in any way
+        cause = " ".join(str(error).split())[:200]
+        raise WorldModelError(
+            f"expected transformers to import, got an error ({cause}): if it is torchvision's, install the one "
+            "that was built for this torch, or none (pip uninstall torchvision)"
+        ) from error
 
     model, report = AutoModel.from_pretrained(
         name, local_files_only=local, use_safetensors=True, output_loading_info=True, dtype=torch.float32

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import worldmodel
 from worldmodel.bundle import load, save
 from worldmodel.data.table import Table
 from worldmodel.encoders import DINOEncoder, VJEPAEncoder, load_encoder, normalise_pixels
@@ -167,6 +171,30 @@ def test_what_is_no_encoder_is_refused_in_one_line(tmp_path: Path, folders: dict
         with pytest.raises(EncoderError, match=says) as caught:
             load_encoder(folder)
         assert "\n" not in str(caught.value)
+
+
+def test_a_torchvision_for_another_torch_is_named_and_not_the_model(tmp_path: Path) -> None:
+    """transformers imports any torchvision there is, and one of another build cannot be imported."""
+    (tmp_path / "torchvision").mkdir()
+    broken = "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    (tmp_path / "torchvision" / "__init__.py").write_text(broken, encoding="utf-8")
+    (tmp_path / "torchvision-0.28.0.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: torchvision\nVersion: 0.28.0\n"
+    (tmp_path / "torchvision-0.28.0.dist-info" / "METADATA").write_text(metadata, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "worldmodel.cli",
+        "drive",
+        "task=jaco_reach",
+        "episodes=1",
+        f"out={tmp_path / 'out'}",
+    ]
+    paths = os.pathsep.join([str(tmp_path), str(Path(worldmodel.__file__).parents[1])])
+    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2, ran.stderr
+    assert "pip uninstall torchvision" in ran.stderr.splitlines()[-1]
+    assert "Traceback" not in ran.stderr
 
 
 @torch.inference_mode()
