@@ -52,7 +52,7 @@ demo: $(STAMP)
 	echo "look at runs/demo/index.html"
 
 test: $(STAMP)
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
