@@ -54,15 +54,7 @@ def cem(
         deadline=deadline,
     )
     refine = elite_refiner("cem", record.box, num_elites=num_elites, momentum=momentum, min_std=min_std)
-    return search(
-        record,
-        generator,
-        refine,
-        num_samples=num_samples,
-        num_elites=num_elites,
-        noise_beta=noise_beta,
-        candidates=candidates,
-    )
+    return search(record, generator, refine, num_elites=num_elites, noise_beta=noise_beta)
 
 
 def elite_refiner(

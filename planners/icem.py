@@ -58,9 +58,7 @@ def icem(
         record,
         generator,
         elite_refiner("icem", record.box, num_elites=num_elites, momentum=momentum, min_std=min_std),
-        num_samples=num_samples,
         num_elites=num_elites,
         noise_beta=noise_beta,
-        candidates=candidates,
         num_kept=math.ceil(keep_elites * num_elites),
     )

@@ -67,15 +67,7 @@ def mppi(
     check_refit("mppi", momentum, min_std)
     weigh = partial(_absolute, temperature) if temperature is not None else partial(_relative, relative_temperature)
     refine = partial(_refine, record.box, weigh, adapt_std, momentum, record.box.half_width * min_std)
-    return search(
-        record,
-        generator,
-        refine,
-        num_samples=num_samples,
-        num_elites=num_elites,
-        noise_beta=noise_beta,
-        candidates=candidates,
-    )
+    return search(record, generator, refine, num_elites=num_elites, noise_beta=noise_beta)
 
 
 def _refine(

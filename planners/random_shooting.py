@@ -50,15 +50,7 @@ def random_shooting(
     )
     require(num_elites >= 1, "random_shooting", "num_elites >= 1", num_elites, "one elite is the least")
     refine = partial(_report, num_elites)
-    plan = search(
-        record,
-        generator,
-        refine,
-        num_samples=num_samples,
-        num_elites=num_elites,
-        noise_beta=noise_beta,
-        candidates=candidates,
-    )
+    plan = search(record, generator, refine, num_elites=num_elites, noise_beta=noise_beta)
     return replace(plan, proposal=Proposal(plan.actions, plan.proposal.std))
 
 

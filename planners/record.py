@@ -36,7 +36,8 @@ class Record:
         _check_problem(planner, init, box, generator)
         _check_settings(planner, num_samples, num_iterations, select, deadline)
         _check_candidates(planner, candidates, init, num_samples)
-        self._cost, self._init, self._candidates = cost, init, candidates
+        self._cost, self._init = cost, init
+        self.num_samples, self.candidates = num_samples, candidates
         self._num_iterations, self._deadline, self._select = num_iterations, deadline, select
         self.box = box.like(init.mean)
         self.start = Proposal(self.box.clamp(init.mean.detach()), init.std.detach())
@@ -136,7 +137,7 @@ class Record:
         rows: bool [B], those with a finite cost. alive: bool [B], those with one in the end.
         """
         mean, std = self._init.mean, self._init.std
-        given = mean if self._candidates is None else self._candidates
+        given = mean if self.candidates is None else self.candidates
         legal_std = torch.isfinite(std) & (std >= 0)
         checks = [torch.isfinite(mean).all(), legal_std.all(), ~torch.isnan(given).any(), rows.all(), alive.all()]
         finite_mean, finite_std, finite_candidates, finite_rows, finite_end = torch.stack(checks).tolist()

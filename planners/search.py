@@ -36,10 +36,8 @@ def search(
     generator: torch.Generator,
     refine: Refine,
     *,
-    num_samples: int,
     num_elites: int,
     noise_beta: float,
-    candidates: Tensor | None,
     num_kept: int = 0,
 ) -> Plan:
     """Run the iterations. num_kept elites of an iteration compete in the next with the cost they have already.
@@ -51,8 +49,8 @@ def search(
     pools: list[Ranked] = []
     elites: tuple[Tensor, Tensor] | None = None
     while record.another():
-        noise = draw_noise(proposal.mean, num_samples, generator, colour)
-        actions = draw(proposal, record.box, noise, None if pools else candidates)
+        noise = draw_noise(proposal.mean, record.num_samples, generator, colour)
+        actions = draw(proposal, record.box, noise, None if pools else record.candidates)
         ranked = record.rank(actions, record.evaluate(actions))
         if num_kept > 0 and elites is not None:
             kept, kept_cost = (part[:, :num_kept] for part in elites)

@@ -29,7 +29,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
 
 
 # Candidates that a CPU imagines at a time: what lies between two layers stays in its cache, in memory that is used
-# again. Ten episodes side by side take three quarters of the time, and do the same to the bit.
+# again. Episodes side by side are planned for faster, and do the same to the bit.
 CPU_SIZE = 512
 
 
