@@ -220,7 +220,7 @@ def _measure(rows: Sequence[Row], repeats: int, enough: float, seed: int) -> Non
 def _notes(device: torch.device) -> list[str]:
     notes = ["compact: one latent and no context, so there is nothing to cache and nothing to run again"]
     if not multiplies_bf16(device):
-        notes.append(f"no rows in bf16: this {device.type.upper()} does not multiply it in hardware")
+        notes.append(f"no rows in bf16: this {device.type.upper()} does not multiply it faster than float32")
     if not has_swm():
         notes.append(f"no rows of {FOREIGN}: it is not installed (pip install -e .[interop])")
     return notes
