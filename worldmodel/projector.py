@@ -124,7 +124,9 @@ class PlaceTracker(nn.Module):
 
     def locate(self, places: Tensor) -> Tensor:
         """[...,Q] -> [...,P] [m]."""
-        return places @ self.gain + self.origin
+        # Kept coordinate by coordinate in memory, as distances are taken: rows of two or three numbers are slow to do.
+        found = self.gain.T.contiguous() @ places.reshape(-1, places.shape[-1]).T + self.origin[:, None]
+        return found.T.reshape(*places.shape[:-1], -1)
 
 
 class PoseReader(nn.Module):
