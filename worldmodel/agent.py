@@ -33,8 +33,8 @@ class _View:
     """What the agent makes of B observations.
 
     z [B,N,D]: latents. places [B,N,Q]: where it believes the object to be, which `belief` would then know. alike: bool
-    [B], the first picture already shows the goal's scene. keep_out: boxes [B,n,2,3], if any were observed.
-    proposed: what the logs would do [B,H,A], if the search begins there.
+    [B], the first picture already shows the goal's scene, or the objects in their places. keep_out: boxes [B,n,2,3], if
+    any were observed. proposed: what the logs would do [B,H,A], if the search begins there.
     """
 
     z: Tensor
@@ -50,10 +50,10 @@ class _View:
 class PlanningAgent:
     """Drives B episodes at once towards their goal images with one of the planners.
 
-    settled_below: the scene counts as settled throughout if its first picture is below this `distance` from the goal's;
-    then the arm goes to its own pose. settled_within: an object has arrived when it is nearer to its place than this
-    [m], until it is LEAVE times as far; then the arm goes to its own pose if that does not move the object, or, with
-    rest, stands still.
+    settled_below: the scene counts as settled throughout if its first picture is below this `distance` from the goal's,
+    or shows all objects where an arrived one may be; then the arm goes to its own pose. 0: no scene does.
+    settled_within: an object has arrived when it is nearer to its place than this [m], until it is LEAVE times as far;
+    then the arm goes to its own pose if that does not move the object, or, with rest, stands still.
     way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs.
     horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
     guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands still unless a plan lowers the
@@ -209,12 +209,15 @@ class PlanningAgent:
             if name in observations
         }
         places = belief.update(model.place(z), model.doubt(z))
+        below, within = self._settled
+        away = (model.locate(places) - self._goal.place).norm(dim=-1)
         alike = self._alike
         if alike is None:
+            # What is in its place from the start is nothing to move, or not there at all and believed somewhere.
+            there = (away < LEAVE * within).all(dim=-1)
             gap = latent_distance(self._distance, model.scene(z), model.scene(self._goal.z))
-            alike = gap < self._settled[0]
-        reach = self._settled[1] * torch.where(self._goal.arrived, LEAVE, 1.0)
-        arrived = (model.locate(places) - self._goal.place).norm(dim=-1) < reach
+            alike = (gap < below) | (there & (below > 0.0))
+        arrived = away < within * torch.where(self._goal.arrived, LEAVE, 1.0)
         goal = replace(self._goal, settled=alike, arrived=arrived)
         proposed = self._start.proposed(features, seen["proprio"])
         return _View(z, seen["proprio"], places, belief, alike, goal, seen.get("keep_out"), proposed)
