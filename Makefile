@@ -47,7 +47,7 @@ demo: $(STAMP)
 	$$drive task=jaco_push episodes=3 out=runs/demo/jaco_push
 	$$drive task=navigate episodes=1 out=runs/demo/navigate
 	$$drive task=jaco_rearrange episodes=1 out=runs/demo/jaco_rearrange
-	$$drive task=jaco_place episodes=1 planner=cem_small out=runs/demo/jaco_place
+	$$drive task=jaco_place episodes=1 out=runs/demo/jaco_place
 	$(PY) -m benchmarks.report runs/demo
 	echo "look at runs/demo/index.html"
 

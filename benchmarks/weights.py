@@ -24,12 +24,11 @@ ROOMS = f"{WORK}/rooms"
 
 @dataclass(frozen=True)
 class Recipe:
-    """The commands that end in the model `name`, in WORK/name, the tasks it is for, and what searches."""
+    """The commands that end in the model `name`, in WORK/name, and the tasks it is for."""
 
     name: str
     make: tuple[str, ...]
     tasks: tuple[str, ...]
-    planner: str = "cem"
 
 
 RECIPES = (
@@ -74,7 +73,6 @@ RECIPES = (
             " planning.pessimism=0.0 planning.settled_below=0.0 planning.settled_within=0.03 planning.patience=4",
         ),
         ("jaco_place",),
-        "cem_small",
     ),
 )
 
@@ -125,8 +123,7 @@ def main() -> None:
             folder = WORK / "validation" / task
             shutil.rmtree(folder, ignore_errors=True)
             model = WORK / recipe.name / "model"
-            words = f"planner={recipe.planner} episodes=20 seed=100000 parallel=10 model={model}"
-            run(f"drive task={task} {words} out={folder}")
+            run(f"drive task={task} episodes=20 seed=100000 parallel=10 model={model} out={folder}")
         install(recipe)
 
 

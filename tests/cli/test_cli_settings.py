@@ -78,6 +78,17 @@ def test_groups_and_values_reach_the_verb() -> None:
     assert (found["planner"]["deadline"], found["threads"]) == (0.2, 2)
 
 
+def test_a_task_that_asks_for_its_own_search_gets_it_unless_told_otherwise() -> None:
+    reach, place, told = (
+        settings_from(VERBS["drive"].options, ["out=x", *more])
+        for more in ([], ["task=jaco_place"], ["task=jaco_place", "planner=cem", "planner.num_samples=100"])
+    )
+    assert place["planner"]["num_samples"] < reach["planner"]["num_samples"]
+    assert place["oracle"]["initial_std"] < reach["oracle"]["initial_std"]
+    assert told["planner"] == {**reach["planner"], "num_samples": 100}
+    assert told["oracle"] == place["oracle"]
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_setting_says_what_it_is(path: Path) -> None:
     first, *lines = path.read_text(encoding="utf-8").splitlines()
