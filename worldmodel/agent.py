@@ -15,13 +15,14 @@ from torch import Tensor
 from planners import ActionBox, CostFn, Plan
 from planners.sampling import take
 from worldmodel.belief import Belief
-from worldmodel.energy import Distance, Goal, GoalEnergy, Way, latent_distance
+from worldmodel.energy import Distance, Goal, GoalEnergy, Way
 from worldmodel.errors import WorldModelError
 from worldmodel.guardrails import Guardrails
 from worldmodel.model import WorldModel
 from worldmodel.patience import Patience
 from worldmodel.precision import multiplies_bf16
 from worldmodel.search import CPU_SIZE, Search, stream
+from worldmodel.settled import settled
 from worldmodel.start import Start
 from worldmodel.types import Decision, Observations
 
@@ -32,16 +33,14 @@ LEAVE = 2.0  # how much further than it came the object has to go before it is t
 class _View:
     """What the agent makes of B observations.
 
-    z [B,N,D]: latents. places [B,N,Q]: where it believes the object to be, which `belief` would then know. alike: bool
-    [B], the first picture already shows the goal's scene, or the objects in their places. keep_out: boxes [B,n,2,3], if
-    any were observed. proposed: what the logs would do [B,H,A], if the search begins there.
+    z [B,N,D]: latents. places [B,N,Q]: where it believes the object to be, which `belief` would then know. keep_out:
+    boxes [B,n,2,3], if any were observed. proposed: what the logs would do [B,H,A], if the search begins there.
     """
 
     z: Tensor
     proprio: Tensor
     places: Tensor
     belief: Belief
-    alike: Tensor
     goal: Goal
     keep_out: Tensor | None
     proposed: Tensor | None
@@ -50,10 +49,10 @@ class _View:
 class PlanningAgent:
     """Drives B episodes at once towards their goal images with one of the planners.
 
-    settled_below: the scene counts as settled throughout if its first picture is below this `distance` from the goal's,
-    or shows all objects where an arrived one may be; then the arm goes to its own pose. 0: no scene does.
-    settled_within: an object has arrived when it is nearer to its place than this [m], until it is LEAVE times as far;
-    then the arm goes to its own pose if that does not move the object, or, with rest, stands still.
+    settled_below: the scene counts as settled throughout if its first picture is below this `distance` from the goal's
+    and shows no object elsewhere, or all where an arrived one may be; then the arm goes to its own pose. 0: no scene
+    does. settled_within: an object has arrived when it is nearer to its place than this [m], until it is LEAVE times as
+    far; then the arm goes to its own pose if that does not move the object, or, with rest, stands still.
     way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs.
     horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
     guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands still unless a plan lowers the
@@ -114,7 +113,7 @@ class PlanningAgent:
             pessimism=pessimism,
             way=model.way(way),
         )
-        self._distance, self._settled = distance, (settled_below, settled_within)
+        self._distance, self._settled_limits = distance, (settled_below, settled_within)
         self._hold_margin, self._hold_noise, self._rest = hold_margin, hold_noise, rest
         self._patience = Patience(patience, horizon)
         bound = torch.ones(model.config.action_dim, device=model.device())
@@ -124,7 +123,7 @@ class PlanningAgent:
         self._generator = torch.Generator(model.device())
         self._goal: Goal | None = None
         self._belief = Belief()
-        self._alike: Tensor | None = None
+        self._settled: Tensor | None = None  # bool [B], since the first picture
         self._last = torch.zeros(0)  # [B,A] the executed action
         self._waiting: list[np.ndarray] = []  # what is left of the last decision, in the units of the data
         self.decision = Decision()
@@ -139,7 +138,7 @@ class PlanningAgent:
         place = self._model.locate(self._model.place(z))
         waiting = torch.zeros(place.shape[:-1], dtype=torch.bool, device=z.device)
         self._goal = Goal(z, self._model.decode_proprio(z), place, nothing, waiting)
-        self._belief, self._alike, self.decision = Belief(), None, Decision()
+        self._belief, self._settled, self.decision = Belief(), None, Decision()
         self._last, self._waiting = self._still.expand(len(z), -1), []
         self._patience.reset(len(z), z.device)
         self._generator.manual_seed(stream(self._seed, *seeds))
@@ -171,7 +170,7 @@ class PlanningAgent:
         """Look, plan, and choose the model's action [B,A] for now."""
         self._search.begin()
         view = self._look(observations)
-        self._belief, self._alike, self._goal = view.belief, view.alike, view.goal
+        self._belief, self._settled, self._goal = view.belief, view.goal.settled, view.goal
         cost, candidates = self._cost(view), self._start.candidates(view.z, view.goal.z)
         start = self._start.proposal(len(view.z), view.proposed)
         plan = self._search(cost, start, self._box, self._generator, candidates)
@@ -209,18 +208,15 @@ class PlanningAgent:
             if name in observations
         }
         places = belief.update(model.place(z), model.doubt(z))
-        below, within = self._settled
-        away = (model.locate(places) - self._goal.place).norm(dim=-1)
-        alike = self._alike
+        below, within = self._settled_limits
+        alike = self._settled
         if alike is None:
-            # What is in its place from the start is nothing to move, or not there at all and believed somewhere.
-            there = (away < LEAVE * within).all(dim=-1)
-            gap = latent_distance(self._distance, model.scene(z), model.scene(self._goal.z))
-            alike = (gap < below) | (there & (below > 0.0))
-        arrived = away < within * torch.where(self._goal.arrived, LEAVE, 1.0)
+            alike = settled(model, z, self._goal, self._distance, below, LEAVE * within)
+        reach = within * torch.where(self._goal.arrived, LEAVE, 1.0)
+        arrived = (model.locate(places) - self._goal.place).norm(dim=-1) < reach
         goal = replace(self._goal, settled=alike, arrived=arrived)
         proposed = self._start.proposed(features, seen["proprio"])
-        return _View(z, seen["proprio"], places, belief, alike, goal, seen.get("keep_out"), proposed)
+        return _View(z, seen["proprio"], places, belief, goal, seen.get("keep_out"), proposed)
 
     def _cost(self, view: _View) -> CostFn:
         """The energy of candidates, and what breaking the guardrails costs them."""

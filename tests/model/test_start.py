@@ -128,20 +128,6 @@ def test_an_arm_whose_object_is_in_its_place_rests_if_it_is_told_to(rest: bool) 
     assert not bool(agent.decision.held)
 
 
-@pytest.mark.parametrize(("below", "within", "settled"), [(1e-9, 10.0, True), (1e-9, 1e-6, False), (0.0, 10.0, False)])
-def test_what_is_in_its_place_from_the_start_is_nothing_to_move(below: float, within: float, settled: bool) -> None:
-    """The hand then goes to its own pose and does not rest: the object may not be there at all."""
-    agent = tiny_model().agent(rest=True, settled_below=below, settled_within=within)
-    agent.reset(frames(1), [1])
-    pose = np.full((1, 3), 0.1, np.float32)
-    agent.act({"pixels": frames(1, 1), "proprio": pose})
-    assert agent._goal is not None
-    assert bool(agent._goal.settled) is settled
-    # It was so from the start, or was not: a later picture changes nothing.
-    agent.act({"pixels": frames(1, 2), "proprio": pose})
-    assert bool(agent._goal.settled) is settled
-
-
 @torch.no_grad()
 def test_an_arm_that_gains_nothing_for_too_long_does_for_a_while_what_the_logs_would_do() -> None:
     model, pose = tiny_model(), np.full((1, 3), 0.1, np.float32)
