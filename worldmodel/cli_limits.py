@@ -1,4 +1,4 @@
-"""What the value of an option may be, by the last part of its name; the same name means the same thing everywhere."""
+"""What the value of an option may be, by its whole name or, where the same word means the same everywhere, its last."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ LIMITS = {
     "pessimism": Limit(low=0.0, kind=float),
     "hold_margin": Limit(low=0.0, high=1.0, kind=float),
     "hold_noise": Limit(low=0.0, kind=float),
-    "rest": Limit(kind=bool),
+    "planning.rest": Limit(kind=bool),
+    "oracle.rest": Limit(low=0.0),
     "patience": Limit(low=1, kind=int),
     "proposal_std": Limit(low=0.0, high=1e6, kind=float),
     "policy_candidates": Limit(kind=bool),

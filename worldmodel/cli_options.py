@@ -187,7 +187,7 @@ def split_folders(text: str) -> list[str]:
 def check_value(options: Options, key: str, text: str, default: Any) -> None:
     """Raise ConfigError unless `text` is a value this option can take."""
     name = key.rpartition(".")[2]
-    limit = LIMITS[name] if name in LIMITS else Limit()
+    limit = LIMITS.get(key) or LIMITS.get(name) or Limit()
     kind = limit.kind or (str if default == MISSING else type(default))
     value = parse(key, text)
     if value is None and default is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from worldmodel.cli import VERBS, main
-from worldmodel.cli_options import CONFIGS, LIMITS, flatten
+from worldmodel.cli_options import CONFIGS, LIMITS, check_value, flatten, is_fixed
 
 MISTAKES = [
     (["dirve"], "did you mean 'drive'?"),
@@ -51,6 +51,8 @@ MISTAKES = [
     (["drive", "out=new", "threads=many"], "expected a whole number >= 1 or null for 'threads'"),
     (["drive", "out=new", "planner.momentum=nan"], "expected a number for 'planner.momentum'"),
     (["drive", "out=new", "planner.deadline=-1"], "expected a number >= 0.001 or null"),
+    (["drive", "out=new", "oracle.rest=-1"], "expected a number >= 0 for 'oracle.rest' of drive, got '-1'"),
+    (["drive", "out=new", "planning.rest=0.02"], "expected true or false or null for 'planning.rest' of drive"),
     (["drive", "out=new", "seed=1", "seed=2"], "option 'seed' of drive is given twice"),
     (["drive", "out=new", "task=jaco_reach", "task=jaco_push"], "option 'task' of drive is given twice"),
     (["drive", "out="], "expected a path for 'out' of drive, got ''"),
@@ -106,5 +108,17 @@ def test_every_option_without_a_default_kind_has_a_limit() -> None:
             for choice in options.choices(group):
                 for key, value in flatten(options.compose([f"{group}={choice}"])):
                     path = key in options.paths + options.path_lists
-                    limited = key.rpartition(".")[2] in LIMITS and LIMITS[key.rpartition(".")[2]].kind is not None
+                    limit = LIMITS.get(key) or LIMITS.get(key.rpartition(".")[2])
+                    limited = limit is not None and limit.kind is not None
                     assert path or limited or value is not None, f"{options.verb}: {key}"
+
+
+def test_every_default_can_be_typed() -> None:
+    """One limit for two options of one name would refuse what one of them has."""
+    for verb in VERBS.values():
+        options = verb.options
+        for group in options.groups():
+            for choice in options.choices(group):
+                for key, value in flatten(options.compose([f"{group}={choice}"])):
+                    if isinstance(value, bool | int | float) and not is_fixed(key):
+                        check_value(options, key, str(value).lower(), value)
