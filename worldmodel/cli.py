@@ -184,13 +184,10 @@ def driven(words: str, common: Mapping[str, Any], threads: int | None) -> Settin
 
 AGAIN = "all that is finished; the same command again goes on from there"
 OF_TOKENS = {f"predictor={name}": ("objective=tokens", "planning=tokens") for name in ("transformer", "tokens_tiny")}
+DRIVEN = "the episodes driven so far"
 OF_GRASPING = {"task=jaco_place": ("planner=cem_small", "oracle=grasp")}
 VERBS = {
-    "drive": Verb(
-        Options("drive", paths=("out", "model", "baseline", "goal"), together=OF_GRASPING),
-        drive,
-        "the episodes driven so far",
-    ),
+    "drive": Verb(Options("drive", ("out", "model", "baseline", "goal"), together=OF_GRASPING), drive, DRIVEN),
     "collect": Verb(Options("collect", paths=("out",)), collect, AGAIN),
     "check": Verb(Options("check", path_lists=("data",)), check),
     "import": Verb(Options("import", paths=("source", "out", "mapping")), import_data),
