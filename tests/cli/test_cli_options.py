@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from worldmodel.cli import VERBS, main
-from worldmodel.cli_options import CONFIGS, LIMITS, check_value, flatten, is_fixed
+from worldmodel.cli_options import CONFIGS, LIMITS, Options, check_value, flatten, is_fixed
 
 MISTAKES = [
     (["dirve"], "did you mean 'drive'?"),
@@ -101,24 +103,25 @@ def test_traceback_is_there_for_those_who_ask(capsys: pytest.CaptureFixture[str]
     assert error.splitlines()[-1].startswith("error: option 'out' of drive is missing")
 
 
-def test_every_option_without_a_default_kind_has_a_limit() -> None:
-    for verb in VERBS.values():
-        options = verb.options
+def every_option() -> Iterator[tuple[Options, str, Any]]:
+    """Each option of each verb under each choice of its groups, and its default."""
+    for options in (verb.options for verb in VERBS.values()):
         for group in options.groups():
             for choice in options.choices(group):
                 for key, value in flatten(options.compose([f"{group}={choice}"])):
-                    path = key in options.paths + options.path_lists
-                    limit = LIMITS.get(key) or LIMITS.get(key.rpartition(".")[2])
-                    limited = limit is not None and limit.kind is not None
-                    assert path or limited or value is not None, f"{options.verb}: {key}"
+                    yield options, key, value
+
+
+def test_every_option_without_a_default_kind_has_a_limit() -> None:
+    for options, key, value in every_option():
+        path = key in options.paths + options.path_lists
+        limit = LIMITS.get(key) or LIMITS.get(key.rpartition(".")[2])
+        limited = limit is not None and limit.kind is not None
+        assert path or limited or value is not None, f"{options.verb}: {key}"
 
 
 def test_every_default_can_be_typed() -> None:
-    """One limit for two options of one name would refuse what one of them has."""
-    for verb in VERBS.values():
-        options = verb.options
-        for group in options.groups():
-            for choice in options.choices(group):
-                for key, value in flatten(options.compose([f"{group}={choice}"])):
-                    if isinstance(value, bool | int | float) and not is_fixed(key):
-                        check_value(options, key, str(value).lower(), value)
+    """One limit for two options of one name would refuse what one of them has: check_value raises."""
+    for options, key, value in every_option():
+        if isinstance(value, bool | int | float) and not is_fixed(key):
+            check_value(options, key, str(value).lower(), value)
