@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks.cluster import drive_on_ray
 from benchmarks.drive import PLANNED, SEARCHING, drive
 from benchmarks.report_suite import write_suite_report
@@ -55,21 +57,28 @@ class Row:
 
     def folder(self) -> str:
         """A name that says what the row is, and a key of what decides its episodes: no other row has it."""
-        agent = self.settings["agent"]
-        settings = {
-            key: value
-            for key, value in self.settings.items()
-            if key not in NOT_THE_ROW and agent in SECTIONS.get(key, (agent,))
-        }
-        settings["task"] = {key: value for key, value in settings["task"].items() if key != "model"}
-        settings["model"] = fingerprint(settings["model"]) if agent == "planning" else None
-        settings["baseline"] = settings.get("baseline") and fingerprint(settings["baseline"])
-        settings = _said(settings)
+        agent, settings = self.settings["agent"], _deciding(self.settings)
+        settings = _said(
+            {
+                **settings,
+                "model": fingerprint(settings["model"]) if agent == "planning" else None,
+                "baseline": settings.get("baseline") and fingerprint(settings["baseline"]),
+            }
+        )
         text = json.dumps(settings, sort_keys=True)
         parts = [settings["task"]["name"], agent]
         if agent in PLANNED:
             parts.append(settings["planner"]["name"])
         return "-".join([*parts, hashlib.sha256(text.encode()).hexdigest()[:10]])
+
+
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the settings that decide what happens in an episode."""
+    agent = settings["agent"]
+    own = {
+        key: value for key, value in settings.items() if key not in NOT_THE_ROW and agent in SECTIONS.get(key, (agent,))
+    }
+    return _said({**own, "task": {key: value for key, value in own["task"].items() if key != "model"}})
 
 
 def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,17 +97,18 @@ def run_suite(
 
     shard: "i/n" takes every n-th row from the i-th on, for several machines; their folders are merged by copying them
     together. cluster: "ray" drives the episodes on one, see benchmarks/cluster.py. config: kept as out/config.yaml.
-    Rows of a baseline that is not trained yet are left out, and said to be. The same call again goes on where it was
-    stopped. Raises ConfigError and what `drive` raises.
+    Rows of a baseline that is not there are those that were completed when it was, or are left out, and said to be. The
+    same call again goes on where it was stopped. Raises ConfigError and what `drive` raises.
     """
     index, count = _shard(shard)
     out.mkdir(parents=True, exist_ok=True)
     if config is not None:
         (out / "config.yaml").write_text(config, encoding="utf-8")
-    folders = {number: row.folder() for number, row in enumerate(rows) if row.untrained is None}
+    found = {number: _driven(row, out) if row.untrained else row.folder() for number, row in enumerate(rows)}
+    folders = {number: folder for number, folder in found.items() if folder is not None}
     if len(set(folders.values())) != len(folders):
         raise ConfigError("expected rows that differ, got two with the same settings: mend the suite")
-    for said in _left_out(rows):
+    for said in _left_out([row for number, row in enumerate(rows) if number not in folders]):
         print(said, flush=True)
     own = [number for number in range(index, len(rows), count) if number in folders]
     if cluster == "ray":
@@ -120,8 +130,19 @@ def run_suite(
     return out / TABLE
 
 
+def _driven(row: Row, out: Path) -> str | None:
+    """The folder of the row, completed when its baseline was there, if there is just one such."""
+    wanted = _deciding(yaml.safe_load(row.config))
+    names = [
+        path.parent.name
+        for path in sorted(out.glob("*/config.yaml"))
+        if complete(path.parent) and _deciding(yaml.safe_load(path.read_text(encoding="utf-8"))) == wanted
+    ]
+    return names[0] if len(names) == 1 else None
+
+
 def _left_out(rows: Sequence[Row]) -> list[str]:
-    """A line for each baseline that is not there: which rows have to do without, and what trains it."""
+    """A line for each baseline that these rows are without: which rows they are, and what trains it."""
     missing: dict[Path, list[str]] = {}
     for row in rows:
         if row.untrained is not None:

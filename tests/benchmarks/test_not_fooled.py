@@ -216,3 +216,21 @@ def test_rows_of_another_baseline_never_merge(tmp_path: Path) -> None:
     assert len(set(folders)) == 3
     save_baseline(first, "inverse_dynamics", {}, tmp_path / "copy", "# another card")
     assert row(agent="inverse_dynamics", baseline=str(tmp_path / "copy")).folder() == folders[0]
+
+
+def test_a_row_stays_when_its_baseline_is_gone_and_no_other_takes_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where, out = tmp_path / "trained", tmp_path / "out"
+    save_baseline(policy(), "inverse_dynamics", {}, where, "# card")
+    rows = [row(agent="inverse_dynamics", baseline=str(where), episodes=1), row(episodes=1)]
+    before = run_suite(rows, out).read_text()
+    where.rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert run_suite(rows, out).read_text() == before
+    assert "left out" not in capsys.readouterr().out
+    later = row(agent="inverse_dynamics", baseline=str(where), episodes=1, seed=7)
+    assert run_suite([later, rows[1]], out).read_text().splitlines() == [
+        each for each in before.splitlines() if "inverse_dynamics" not in each
+    ]
+    assert "left out: inverse_dynamics on jaco_reach, for lack of" in capsys.readouterr().out

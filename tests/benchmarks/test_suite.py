@@ -25,7 +25,8 @@ HOLD = {**DRIVE, "agent": "hold", "episodes": 2}
 
 
 def row(**settings: Any) -> Row:
-    return Row(" ".join(f"{key}={value}" for key, value in settings.items()), {**HOLD, **settings}, "kept: true\n")
+    given = {**HOLD, **settings}
+    return Row(" ".join(f"{key}={value}" for key, value in settings.items()), given, yaml.safe_dump(given))
 
 
 def timeless(folder: Path) -> list[dict[str, Any]]:
