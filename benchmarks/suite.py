@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.cluster import drive_on_ray
 from benchmarks.drive import PLANNED, SEARCHING, drive
 from benchmarks.report_suite import write_suite_report
@@ -57,28 +55,21 @@ class Row:
 
     def folder(self) -> str:
         """A name that says what the row is, and a key of what decides its episodes: no other row has it."""
-        agent, settings = self.settings["agent"], _deciding(self.settings)
-        settings = _said(
-            {
-                **settings,
-                "model": fingerprint(settings["model"]) if agent == "planning" else None,
-                "baseline": settings.get("baseline") and fingerprint(settings["baseline"]),
-            }
-        )
+        agent = self.settings["agent"]
+        settings = {
+            key: value
+            for key, value in self.settings.items()
+            if key not in NOT_THE_ROW and agent in SECTIONS.get(key, (agent,))
+        }
+        settings["task"] = {key: value for key, value in settings["task"].items() if key != "model"}
+        settings["model"] = fingerprint(settings["model"]) if agent == "planning" else None
+        settings["baseline"] = settings.get("baseline") and fingerprint(settings["baseline"])
+        settings = _said(settings)
         text = json.dumps(settings, sort_keys=True)
         parts = [settings["task"]["name"], agent]
         if agent in PLANNED:
             parts.append(settings["planner"]["name"])
         return "-".join([*parts, hashlib.sha256(text.encode()).hexdigest()[:10]])
-
-
-def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the settings that decide what happens in an episode."""
-    agent = settings["agent"]
-    own = {
-        key: value for key, value in settings.items() if key not in NOT_THE_ROW and agent in SECTIONS.get(key, (agent,))
-    }
-    return _said({**own, "task": {key: value for key, value in own["task"].items() if key != "model"}})
 
 
 def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,14 +122,16 @@ def run_suite(
 
 
 def _driven(row: Row, out: Path) -> str | None:
-    """The folder of the row, completed when its baseline was there, if there is just one such."""
-    wanted = _deciding(yaml.safe_load(row.config))
-    names = [
-        path.parent.name
-        for path in sorted(out.glob("*/config.yaml"))
-        if complete(path.parent) and _deciding(yaml.safe_load(path.read_text(encoding="utf-8"))) == wanted
-    ]
+    """The folder in which the row was completed when its baseline was there, if there is just one such."""
+    wanted = _settings(row.config)
+    kept = [path for path in sorted(out.glob("*/config.yaml")) if complete(path.parent)]
+    names = [path.parent.name for path in kept if _settings(path.read_text(encoding="utf-8")) == wanted]
     return names[0] if len(names) == 1 else None
+
+
+def _settings(config: str) -> list[str]:
+    """The lines of a config.yaml that say something: not the comment above them, nor what is null."""
+    return [line for line in config.splitlines() if not line.startswith("#") and not line.endswith(": null")]
 
 
 def _left_out(rows: Sequence[Row]) -> list[str]:
