@@ -53,7 +53,8 @@ class PlanningAgent:
     and shows no object elsewhere, or all where an arrived one may be; then the arm goes to its own pose. 0: no scene
     does. settled_within: an object has arrived when it is nearer to its place than this [m], until it is LEAVE times as
     far; then the arm goes to its own pose if that does not move the object, or, with rest, stands still.
-    way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs.
+    way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs;
+    time_share: how much of that way, or of the objects', is measured by the decisions it takes, where the model knows.
     horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
     guardrails: the range of the logged actions is [-1, 1]. hold_margin: the arm stands still unless a plan lowers the
     energy of standing still by more than this share; hold_noise: and by more than so many standard deviations of what
@@ -76,6 +77,7 @@ class PlanningAgent:
         initial_std: float = 0.6,
         distance: Distance = "l2",
         way: Way = "straight",
+        time_share: float = 0.0,
         running_weight: float = 0.3,
         discount: float = 1.0,
         place_weight: float = 1.0,
@@ -98,7 +100,7 @@ class PlanningAgent:
         **settings: Any,
     ) -> None:
         self._model, self._horizon, self._seed, self._compile_mode = model, horizon, seed, compile_mode
-        self._guardrails = guardrails
+        self._guardrails, self._patience = guardrails, Patience(patience, horizon)
         self._start = Start(model, horizon, initial_std, proposal_std, warm_start, policy_candidates)
         self._search = Search(planner, settings, CPU_SIZE if model.device().type == "cpu" else sys.maxsize)
         self._energy = GoalEnergy(
@@ -111,11 +113,10 @@ class PlanningAgent:
             proprio_weight=proprio_weight,
             arrived_weight=arrived_weight,
             pessimism=pessimism,
-            way=model.way(way),
+            ways=model.ways(way, time_share),
         )
         self._distance, self._settled_limits = distance, (settled_below, settled_within)
         self._hold_margin, self._hold_noise, self._rest = hold_margin, hold_noise, rest
-        self._patience = Patience(patience, horizon)
         bound = torch.ones(model.config.action_dim, device=model.device())
         self._box = ActionBox(-bound, bound)
         self._still = model.config.normalise(torch.zeros_like(bound)).clamp(-1.0, 1.0)  # [A] do not move

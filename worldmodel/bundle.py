@@ -29,7 +29,8 @@ CONFIG, WEIGHTS, MANIFEST, ENCODER = "config.json", "model.safetensors", "MANIFE
 DYNAMICS = "dynamics.safetensors"  # a file of its own, so that no file is large
 PROPOSALS = "proposals.safetensors"  # likewise; of models that propose
 NEEDED = (CONFIG, f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors")
-FILE_OF = {"members": DYNAMICS, "predictor": DYNAMICS, "proposer": PROPOSALS}  # the other parts are in WEIGHTS
+# The other parts are in WEIGHTS.
+FILE_OF = {"members": DYNAMICS, "predictor": DYNAMICS, "time_to_go": DYNAMICS, "proposer": PROPOSALS}
 WEIGHTS_OF = {FORMAT: (WEIGHTS, DYNAMICS), TOKENS: (WEIGHTS, DYNAMICS), convert.FORMAT: (convert.WEIGHTS,)}
 
 

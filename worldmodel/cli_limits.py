@@ -85,6 +85,7 @@ LIMITS = {
     "action_rate": Limit(low=0.0, kind=float),
     "margin": Limit(low=0.0),
     "weight": Limit(low=0.0),
+    "time_share": Limit(low=0.0, high=1.0, kind=float),
     "way": Limit(choices=("straight", "roadmap"), kind=str),
     "distance": Limit(choices=("l1", "l2", "cosine"), kind=str),
     "select": Limit(choices=("best", "mean")),
@@ -105,6 +106,8 @@ LIMITS = {
     "objects": Limit(low=1),
     "places": Limit(choices=("touched", "logged")),
     "propose_steps": Limit(low=1),
+    "time_steps": Limit(low=1),
+    "time_to_go": Limit(choices=("robot", "objects"), kind=str),
     "deadline": Limit(low=1e-3, kind=float),
     "temperature": Limit(low=1e-9, kind=float),
 }

@@ -6,7 +6,7 @@ Legend: worldmodel/types.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 
 Distance = Literal["l1", "l2", "cosine"]
 Way = Literal["straight", "roadmap"]
+Timed = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""How far a thing is from its goal [...] [m]: of poses [...,P] of the robot, the thing's places [...,C] and goals."""
+
 FAR = 1e3  # [m] no hand goes to an object that is in its place
 LEAST = 1e-12  # of a square before its root is taken, whose slope at 0 is infinite
 
@@ -48,6 +51,17 @@ def straight(place: Tensor, goal: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Ways:
+    """How far things are from their places [...] [m].
+
+    robot: from poses [...,P] to others. objects: where the robot has poses [...,P], from places [...,C] to others.
+    """
+
+    robot: Callable[[Tensor, Tensor], Tensor] = straight
+    objects: Timed = lambda proprio, place, goal: straight(place, goal)
+
+
+@dataclass(frozen=True)
 class Goal:
     """What the goal image says: latent z [B,1,D], and read from it the pose [B,P] and the objects' places [B,N,C] [m].
 
@@ -66,12 +80,12 @@ class Goal:
 class GoalEnergy:
     """A weighted sum of distances [m] from the goal.
 
-    place: between the objects' places, summed. approach: from the end effector to the nearest object that is not in its
-    place, without which a far hand sees no slope; not while there is nothing to move. proprio: from the end effector to
-    its place in the goal image; weight 1 in a settled scene, and arrived_weight while all objects are in their places,
-    which the hand might drag them out of.
+    place: between the objects' places, summed. approach: from the end effector to the nearest
+    object that is not in its place, without which a far hand sees no slope; not while there is nothing to move.
+    proprio: from the end effector to its place in the goal image; weight 1 in a settled scene, and arrived_weight while
+    all objects are in their places, which the hand might drag them out of.
     locate: takes places [...,N,Q] to the robot's coordinates [...,N,C] [m], position: poses [...,P] to the same
-    [...,C]. way: how far two poses [...,P] are apart [...] [m].
+    [...,C]. ways: how far robot and objects are from their places.
     running_weight: weight of every step but the last, whose weight is 1; 0 looks at the last step only, 1 sums.
     discount: by which a step counts less than the one before it.
     pessimism: standard deviations over the ensemble added to its mean cost, so that a plan which only one member
@@ -87,7 +101,7 @@ class GoalEnergy:
     proprio_weight: float = 0.0
     arrived_weight: float = 0.1
     pessimism: float = 2.0
-    way: Callable[[Tensor, Tensor], Tensor] = straight
+    ways: Ways = field(default_factory=lambda: Ways())
 
     def step(self, places: Tensor, proprio: Tensor, goal: Goal) -> Tensor:
         """Energy [...] of places [...,N,Q] and proprioception [...,P]; the goal broadcasts."""
@@ -129,7 +143,7 @@ class GoalEnergy:
     def _step(self, places: Tensor, proprio: Tensor, goal: Goal, shares: tuple[Tensor | None, Tensor | None]) -> Tensor:
         place = self.locate(places)
         one = place.shape[-2] == 1  # a reduction of one number takes as long as the whole of its arithmetic
-        away = straight(place, goal.place)
+        away = self.ways.objects(proprio.unsqueeze(-2), place, goal.place)
         energy: Tensor = self.place_weight * (away[..., 0] if one else away.sum(dim=-1))
         if shares[0] is not None:
             gaps = straight(self.position(proprio).unsqueeze(-2), place)
@@ -137,5 +151,5 @@ class GoalEnergy:
             nearest = gaps[..., 0] if one else gaps.masked_fill(goal.arrived, FAR).amin(dim=-1)
             energy = torch.addcmul(energy, shares[0], nearest)
         if shares[1] is not None:
-            energy = torch.addcmul(energy, shares[1], self.way(proprio, goal.proprio))
+            energy = torch.addcmul(energy, shares[1], self.ways.robot(proprio, goal.proprio))
         return energy

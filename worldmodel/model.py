@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.encoders import FrozenEncoder
-from worldmodel.energy import Way, straight
+from worldmodel.energy import Timed, Way, Ways, straight
 from worldmodel.ensemble import Ensemble
 from worldmodel.errors import ConfigError
 from worldmodel.heads import InverseDynamics, Proposer
 from worldmodel.predictor import CompactPredictor, Kinematics
 from worldmodel.projector import CompactProjector, FeatureNorm, PlaceTracker, PoseReader
 from worldmodel.roadmap import Roadmap
+from worldmodel.time_to_go import Things, TimeToGo
 from worldmodel.units import ActionUnits
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class ModelConfig(ActionUnits):
     as a heading, are no part of the goal. None: all.
     roadmap_nodes: logged places among which the shortest ways are known, and off which no step leads; 0: none.
     proposal_steps: decisions of the sequence that the logs would do, which a network proposes; 0: none.
+    time_to_go: of what a network says how many decisions its way takes, the robot or the objects; None: there is none.
     """
 
     action_dim: int
@@ -60,6 +62,7 @@ class ModelConfig(ActionUnits):
     roadmap_nodes: int = 0
     proposal_steps: int = 0
     objects: int = 1
+    time_to_go: Things | None = None
 
     @property
     def latent_dim(self) -> int:
@@ -124,6 +127,7 @@ class WorldModel(nn.Module):
         self._stacked: dict[torch.dtype, tuple[object, Ensemble]] = {}
         self.inverse = InverseDynamics(1, config.scene_dim + config.pose_dim, config.action_dim)
         self.proposer = self._new_proposer() if config.proposal_steps else None
+        self.time_to_go = TimeToGo(config.proprio_dim, positions) if config.time_to_go else None
 
     def _new_proposer(self) -> Proposer:
         config, sizes = self.config, {"token_width": self.config.token_width, "hidden": self.config.predictor_hidden}
@@ -146,7 +150,7 @@ class WorldModel(nn.Module):
             "members": self.members,
             "inverse": self.inverse,
         }
-        further = {"roadmap": self.roadmap, "proposer": self.proposer}
+        further = {"roadmap": self.roadmap, "proposer": self.proposer, "time_to_go": self.time_to_go}
         return {**parts, **{name: part for name, part in further.items() if part is not None}}
 
     def project(self, features: Tensor) -> Tensor:
@@ -199,14 +203,33 @@ class WorldModel(nn.Module):
         """What of a pose says where the robot is: [...,P] -> [...,C] [m]."""
         return proprio[..., : self.config.position_dim]
 
-    def way(self, kind: Way) -> Callable[[Tensor, Tensor], Tensor]:
-        """How far poses [...,P] are from others [...,P]: a function to [...] [m]. Raises ConfigError."""
+    def ways(self, kind: Way = "straight", time_share: float = 0.0) -> Ways:
+        """How far robot and objects are from their places; of the robot's way, `kind` says what is measured in metres.
+
+        time_share: of the time to go, in the way of what the model times. Raises ConfigError for what it does not have.
+        """
         if kind == "roadmap" and self.roadmap is None:
             raise ConfigError(
                 "expected a model with a roadmap for way=roadmap, got one without: train with roadmap_nodes"
             )
         measure = straight if kind == "straight" or self.roadmap is None else self.roadmap
-        return lambda proprio, other: measure(self.position(proprio), self.position(other))
+        timed = self._timed("robot", time_share, measure)
+        return Ways(
+            lambda proprio, other: timed(proprio, self.position(proprio), self.position(other)),
+            self._timed("objects", time_share, straight),
+        )
+
+    def _timed(self, things: Things, share: float, measure: Callable[[Tensor, Tensor], Tensor]) -> Timed:
+        """Of the way of these things, that share by the time it takes, the rest as `measure` says it in metres."""
+        time = self.time_to_go
+        if share > 0.0 and time is None:
+            got = f"{share:g}: leave it out, or train with predictor.time_to_go=robot or objects"
+            raise ConfigError(f"expected time_share=0 for a model that tells no time to go, got {got}")
+        if share == 0.0 or time is None or self.config.time_to_go != things:
+            return lambda proprio, place, goal: measure(place, goal)
+        if share == 1.0:
+            return time
+        return lambda proprio, place, goal: torch.lerp(measure(place, goal), time(proprio, place, goal), share)
 
     def locate(self, places: Tensor) -> Tensor:
         """Places in the coordinates of `position`: [...,N,Q] -> [...,N,C] [m]."""

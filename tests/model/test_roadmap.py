@@ -106,6 +106,6 @@ def test_the_rest_of_the_pose_is_no_part_of_the_goal() -> None:
     assert isinstance(plain.encoder, VJEPAEncoder)
     model = WorldModel(plain.encoder, config)
     pose, goal = torch.tensor([3.0, 4.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, -1.0, 0.0])
-    assert float(model.way("straight")(pose, goal)) == pytest.approx(5.0)
-    assert float(plain.way("straight")(pose[:3], goal[:3])) == float(straight(pose[:3], goal[:3]))
+    assert float(model.ways("straight").robot(pose, goal)) == pytest.approx(5.0)
+    assert float(plain.ways("straight").robot(pose[:3], goal[:3])) == float(straight(pose[:3], goal[:3]))
     assert "roadmap.nodes" in model.state_dict()

@@ -57,6 +57,7 @@ def train(
     places: Places,
     refine_steps: int,
     propose_steps: int,
+    time_steps: int,
     batch_size: int,
     learning_rate: float,
     seed: int,
@@ -73,14 +74,14 @@ def train(
     """Train projector, dynamics and read-outs on cached features of a frozen encoder; write the bundle to `out`/model.
 
     predictor: sizes (fields of ModelConfig, or of TokenConfig). objective: of the losses (Weights, or TokenLoss).
-    planning: the agent's defaults, shipped with the model. camera, frame_skip, skip_bad_episodes: see `load_table`.
-    ema: decay of the average of the weights that the model takes in the end; 0: the last ones. pose_steps: see Fitting.
-    drive: measures how well the bundle plans. The same call again resumes. Under torchrun each process takes its share
-    of a batch. Returns what report.json says. Raises DataError, EncoderError, ConfigError or TrainingError."""
+    planning: the agent's defaults. camera, frame_skip, skip_bad_episodes: see `load_table`. ema, pose_steps: see
+    Fitting. drive: measures how well the bundle plans. The same call again resumes. Under torchrun each process takes
+    its share of a batch. Returns what report.json says. Raises DataError, EncoderError, ConfigError, TrainingError."""
     settings = TrainSettings(steps, batch_size, learning_rate, seed, window)
     tracking = TrackSettings(track_steps, track_rounds, learning_rate, seed, places=places)
     shared = {"joint": settings, "tracking": tracking, "ema": ema, "pose_steps": pose_steps, "tensorboard": tensorboard}
-    stages = _stages(predictor, objective, {"refine_steps": refine_steps, "propose_steps": propose_steps}, shared)
+    compact = {"refine_steps": refine_steps, "propose_steps": propose_steps, "time_steps": time_steps}
+    stages = _stages(predictor, objective, compact, shared)
     folder = Path(out)
     with joined(choose_device(device)) as chosen:
         require_shares(*stages.batches)
@@ -99,8 +100,7 @@ def train(
         if report is None:
             _run(model, table, features, stages, folder, chosen)
             selected = {"camera": camera, "frame_skip": frame_skip, "data": loaded.about(), "machine": machine(chosen)}
-            with first_alone():
-                report = _finish(model, table, features, {**identity, **selected}, folder, data)
+            report = _finish(model, table, features, {**identity, **selected}, folder, data)
         return report if drive is None else _driven(report, folder, drive)
 
 
@@ -183,6 +183,7 @@ def _normalised(table: Table, config: ActionUnits) -> Table:
     return dataclasses.replace(table, actions=config.normalise(torch.from_numpy(table.actions)).numpy())
 
 
+@first_alone()
 def _finish(
     model: WorldModel | TokenModel,
     table: Table,

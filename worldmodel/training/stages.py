@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from worldmodel.data.rows import Rows
 from worldmodel.data.table import Table
@@ -26,6 +27,7 @@ from worldmodel.training.motion import fit_motion
 from worldmodel.training.proposals import BATCH as PROPOSAL_BATCH
 from worldmodel.training.proposals import fit_proposer
 from worldmodel.training.refine import refine
+from worldmodel.training.time_to_go import fit_time_to_go
 from worldmodel.training.tracking import SPAN, fit_tracker
 from worldmodel.training.validate import latents
 
@@ -61,10 +63,14 @@ class Fitting:
 
 @dataclass(frozen=True, kw_only=True)
 class Stages(Fitting):
-    """The stages of the compact model. propose_steps: of the fit of what the logs would do, if the model proposes."""
+    """The stages of the compact model. propose_steps: of the fit of what the logs would do, if the model proposes.
+
+    time_steps: of that of the time to go, if the model tells it.
+    """
 
     refine_steps: int
     propose_steps: int
+    time_steps: int
     weights: Weights
 
     @property
@@ -88,6 +94,8 @@ class Stages(Fitting):
             further["pose_steps"] = self.pose_steps
         if sizes.get("proposal_steps"):
             further["propose_steps"] = self.propose_steps
+        if sizes.get("time_to_go"):
+            further["time_steps"] = self.time_steps
         return {
             "settings": {**dataclasses.asdict(self.joint), "refine_steps": self.refine_steps, **further},
             "tracking": dataclasses.asdict(self.tracking),
@@ -156,6 +164,20 @@ def run_stages(
         report=report,
         ema=stages.ema,
     )
+    _fit_read_outs(model, table, features, places, stages, begin, device)
+    model.to("cpu")
+
+
+def _fit_read_outs(
+    model: WorldModel,
+    table: Table,
+    features: Rows,
+    places: Tensor,
+    stages: Stages,
+    begin: Callable[..., tuple[Path, Report]],
+    device: torch.device,
+) -> None:
+    """What the logs would do, and how long they take to do it, if the model says so. places: tracks [N,O,Q]."""
     if model.proposer is not None:
         place, report = begin("proposals")
         fit_proposer(
@@ -164,10 +186,23 @@ def run_stages(
             features,
             model.config.normalise(torch.zeros(model.config.action_dim)).clamp(-1.0, 1.0).numpy(),
             steps=stages.propose_steps,
-            learning_rate=joint.learning_rate,
-            seed=joint.seed,
+            learning_rate=stages.joint.learning_rate,
+            seed=stages.joint.seed,
             folder=place,
             device=device,
             report=report,
         )
-    model.to("cpu")
+    if model.time_to_go is not None:
+        if rank() == 0:
+            place, report = begin("time", stages.time_steps)
+            settings = dataclasses.replace(stages.tracking, steps=stages.time_steps)
+            model.to("cpu")
+            fit_time_to_go(model.time_to_go, table, _things(model, table, places), settings, place, device, report)
+        from_first(model.time_to_go.state_dict().values(), device)
+
+
+def _things(model: WorldModel, table: Table, places: Tensor) -> Tensor:
+    """Where what is timed was, at every row: the robot, or the objects of these tracks [N,O,Q]: [N,O,C] [m]."""
+    if model.config.time_to_go == "robot":
+        return model.position(torch.from_numpy(table.proprio))[:, None]
+    return model.locate(places.cpu()).detach()
