@@ -1,7 +1,7 @@
 """Measured rows become documents: `python -m benchmarks.publish DIR` packs the rows of a suite and copies its table.
 
 docs/rows/NAME.tar.xz holds what every number of the table was computed from: settings, summary and episodes of each
-row, or the seconds of the latency suite. Unpacked, rows are a folder that `worldmodel report` reads.
+row, what probes read, or the seconds of the latency suite. Unpacked, it is a folder that `worldmodel report` reads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.latency import LATENCY
+from benchmarks.report_probes import FILE
 from benchmarks.suite import SUMMARY, TABLE
 from worldmodel.errors import ConfigError
 from worldmodel.storage import atomic_file
@@ -35,7 +36,7 @@ def pack(folder: Path, archive: Path) -> None:
         files.append(folder / LATENCY)
     else:
         rows = [_row(folder, key) for key in keys((folder / TABLE).read_text(encoding="utf-8"))]
-        files += [row / name for row in sorted(rows) for name in KEPT]
+        files += [row / name for row in sorted(rows) for name in KEPT] + sorted(folder.glob(FILE))
     archive.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(archive) as temporary, tarfile.open(temporary, "w:xz") as packed:
         for path in files:

@@ -63,6 +63,17 @@ def test_a_suite_is_published_and_its_archive_is_the_same_every_time(tmp_path: P
     assert (tmp_path / "second.tar.xz").read_bytes() == first
 
 
+def test_what_the_probes_read_is_packed_and_said() -> None:
+    with tarfile.open(DOCS / "rows" / "probes.tar.xz") as packed:
+        found = [packed.extractfile(entry) for entry in packed if entry.name.startswith("probes-")]
+        read = {each["task"]: each for each in (json.load(content) for content in found if content is not None)}
+    assert sorted(read) == ["jaco_push", "jaco_reach"]
+    reach, push = (read[task]["probe_errors_cm"] for task in ("jaco_reach", "jaco_push"))
+    words = [f"{each['linear']:.1f} and {each['mlp']:.1f}" for each in (reach["hand"], push["hand"], push["object"])]
+    said = f"read the hand to {words[0]} cm on reach, to {words[1]} on push, the cube to {words[2]} (saying the mean:"
+    assert said in (DOCS / "results.md").read_text(encoding="utf-8")
+
+
 def test_what_cannot_be_published_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "worldmodel bench" in capsys.readouterr().err
