@@ -53,6 +53,7 @@ class PlanningAgent:
     and shows no object elsewhere, or all where an arrived one may be; then the arm goes to its own pose. 0: no scene
     does. settled_within: an object has arrived when it is nearer to its place than this [m], until it is LEAVE times as
     far; then the arm goes to its own pose if that does not move the object, or, with rest, stands still.
+    belief: where an object is, is remembered while it is hidden; False: what each picture shows is taken at its word.
     way: how far the end effector or the robot is from its own place, the straight way or the shortest along the logs;
     time_share: how much of that way, or of the objects', is measured by the decisions it takes, where the model knows.
     horizon: decisions looked ahead. initial_std: of the search, in units of the model's action, as are the limits of
@@ -87,6 +88,7 @@ class PlanningAgent:
         pessimism: float = 2.0,
         settled_below: float = 1.5,
         settled_within: float = 0.02,
+        belief: bool = True,
         hold_margin: float = 0.0,
         hold_noise: float = 0.0,
         rest: bool = False,
@@ -123,9 +125,8 @@ class PlanningAgent:
         self._kind, self._bf16 = model.device().type, multiplies_bf16(model.device())  # asked once: no graph can ask it
         self._generator = torch.Generator(model.device())
         self._goal: Goal | None = None
-        self._belief = Belief()
+        self._belief, self._memory = Belief(belief), belief
         self._settled: Tensor | None = None  # bool [B], since the first picture
-        self._last = torch.zeros(0)  # [B,A] the executed action
         self._waiting: list[np.ndarray] = []  # what is left of the last decision, in the units of the data
         self.decision = Decision()
 
@@ -139,8 +140,8 @@ class PlanningAgent:
         place = self._model.locate(self._model.place(z))
         waiting = torch.zeros(place.shape[:-1], dtype=torch.bool, device=z.device)
         self._goal = Goal(z, self._model.decode_proprio(z), place, nothing, waiting)
-        self._belief, self._settled, self.decision = Belief(), None, Decision()
-        self._last, self._waiting = self._still.expand(len(z), -1), []
+        self._belief, self._settled, self.decision = Belief(self._memory), None, Decision()
+        self._last, self._waiting = self._still.expand(len(z), -1), []  # [B,A] the executed action
         self._patience.reset(len(z), z.device)
         self._generator.manual_seed(stream(self._seed, *seeds))
 

@@ -14,17 +14,18 @@ class Belief:
     """A Kalman filter over the object's place (Kalman 1960), with the model's rollout as its prediction.
 
     A hand in front of the object hides it; the tracker then says something, and that it is unsure. Without a memory the
-    planner would learn that hiding the object moves it.
+    planner would learn that hiding the object moves it. memory: False takes every picture at its word.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: bool = True) -> None:
+        self._memory = memory
         self._mean: Tensor | None = None
         self._variance: Tensor | None = None
 
     def update(self, seen: Tensor, doubt: Tensor) -> Tensor:
         """The believed place [B,N,Q] after seeing `seen` [B,N,Q] with log variance doubt [B,N,1]."""
         noise = doubt.exp()
-        if self._mean is None or self._variance is None:
+        if self._mean is None or self._variance is None or not self._memory:
             self._mean, self._variance = seen, noise
             return seen
         surprise = (seen - self._mean).square().mean(dim=-1, keepdim=True)

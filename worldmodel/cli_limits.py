@@ -73,6 +73,7 @@ LIMITS = {
     "hold_margin": Limit(low=0.0, high=1.0, kind=float),
     "hold_noise": Limit(low=0.0, kind=float),
     "planning.rest": Limit(kind=bool),
+    "belief": Limit(kind=bool),
     "oracle.rest": Limit(low=0.0),
     "patience": Limit(low=1, kind=int),
     "proposal_std": Limit(low=0.0, high=1e6, kind=float),

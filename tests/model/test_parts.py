@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_model import tiny_model
 
 from worldmodel.belief import Belief
 from worldmodel.energy import Goal, GoalEnergy, latent_distance
@@ -175,6 +176,23 @@ def test_belief_averages_what_it_sees() -> None:
         place = belief.update(seen, doubt)
         belief.predict(place.expand(2, 500, 1, 2))
     assert float(place.square().mean().sqrt()) < 0.8 * noise
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_an_agent_without_belief_takes_each_picture_at_its_word(remembers: bool) -> None:
+    rng, model = np.random.default_rng(0), tiny_model()
+    goal, first, second = rng.integers(0, 255, (3, 1, 32, 32, 3), dtype=np.uint8)
+    proprio = np.full((1, 3), 0.1, np.float32)
+    candidates = torch.rand(1, 4, 3, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    settings = {"belief": remembers, "settled_below": 0.0, "settled_within": 0.0}
+    costs = []
+    for pictures in ([first], []):
+        agent = model.agent(**settings)
+        agent.reset(goal, [0])
+        for picture in pictures:
+            agent.act({"pixels": picture, "proprio": proprio})
+        costs.append(agent.cost({"pixels": second, "proprio": proprio})(candidates))
+    assert torch.equal(*costs) is not remembers
 
 
 def test_penalties_agree_with_numpy() -> None:
