@@ -18,6 +18,7 @@ from worldmodel.pretrain.vjepa import build_model
 
 SIDE, LENGTH = 16, 14
 SMALL = ["motion_hidden=8", "roadmap_nodes=12", "token_width=4", "projector_hidden=16", "predictor_hidden=8"]
+SMALL += ["time_to_go=robot"]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     finalize(folder / "data", layout, records, tasks=["go"], extra={})
     words = [f"data={folder / 'data'}", f"encoder={folder / 'encoder'}", f"out={folder / 'run'}", "batch_size=4"]
-    steps = ["steps=2", "track_steps=1", "track_rounds=0", "pose_steps=3", "refine_steps=1", "device=cpu"]
+    steps = [
+        "steps=2",
+        "track_steps=1",
+        "track_rounds=0",
+        "pose_steps=3",
+        "refine_steps=1",
+        "time_steps=3",
+        "device=cpu",
+    ]
     ahead_only = ["planning.horizon=2", "validate_task=navigate", "validate_episodes=1"]
     wheeled = ["predictor=wheeled", "planning=wheeled", *(f"predictor.{size}" for size in SMALL)]
     assert main(["train", *words, *steps, *wheeled, *ahead_only]) == 0
@@ -56,13 +65,19 @@ def test_it_drives_by_its_roadmap_and_says_so(model: Path) -> None:
     assert loaded.roadmap is not None
     assert float(loaded.roadmap.lengths.max()) > 0.0
     assert float(loaded.predictor.kinematics.gap) < 1.0
+    assert report["settings"]["time_steps"] == 3
+    assert loaded.time_to_go is not None
+    assert 0.01 < float(loaded.time_to_go.pace) < 0.1, (
+        "metres a decision: a tenth of the action, which is half on average"
+    )
 
 
-@pytest.mark.parametrize("way", ["straight", "roadmap"])
-def test_the_way_is_one_setting(model: Path, tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize(("way", "share"), [("straight", 0.0), ("roadmap", 0.0), ("straight", 0.5)])
+def test_the_way_is_a_matter_of_two_settings(model: Path, tmp_path: Path, way: str, share: float) -> None:
     quick = ["episodes=1", "planner.num_samples=8", "planner.num_elites=2", "planner.num_iterations=1"]
     command = ["drive", "task=navigate", f"model={model / 'model'}", f"out={tmp_path / 'd'}", *quick]
-    assert main([*command, f"planning.way={way}"]) == 0
+    assert main([*command, f"planning.way={way}", f"planning.time_share={share}"]) == 0
     summary = json.loads((tmp_path / "d" / "summary.json").read_text())
     assert summary["failures"] == []
     assert summary["planner_settings"]["way"] == way
+    assert summary["planner_settings"]["time_share"] == share
