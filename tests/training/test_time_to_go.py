@@ -17,7 +17,7 @@ from tiny_model import tiny_model
 from worldmodel.bundle import load, save
 from worldmodel.data.table import Table
 from worldmodel.encoders import VJEPAEncoder
-from worldmodel.errors import ConfigError
+from worldmodel.errors import ConfigError, TrainingError
 from worldmodel.model import WorldModel
 from worldmodel.time_to_go import TimeToGo
 from worldmodel.training.frames import TrackSettings
@@ -95,6 +95,8 @@ def test_a_pace_is_that_of_what_moves() -> None:
     at = torch.tensor([0.0, 0.0, 0.0, 0.04, 0.08, 0.08, 0.08, 0.12])
     places = torch.stack([at, torch.zeros(8)], dim=1)[:, None]
     assert pace_of(places, np.arange(7)) == pytest.approx(0.04)
+    with pytest.raises(TrainingError, match=r"expected logs in which what is timed moves, .*predictor\.time_to_go"):
+        pace_of(torch.ones(8, 2, 3), np.arange(7))
 
 
 def timed(things: str | None) -> WorldModel:

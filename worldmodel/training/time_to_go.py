@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.data.table import Table
+from worldmodel.errors import TrainingError
 from worldmodel.time_to_go import USUAL, TimeToGo
 from worldmodel.training.checkpoint import load_checkpoint, save_checkpoint
 from worldmodel.training.frames import TrackSettings, fit_part
@@ -29,10 +30,15 @@ LONGEST = 100.0  # [decisions]
 
 
 def pace_of(places: Tensor, starts: np.ndarray) -> float:
-    """How far a decision moves what it moves [m], from places [n,O,C]: the mean step, weighed by the step itself."""
+    """How far a decision moves what it moves [m], from places [n,O,C]: the mean step, weighed by the step itself.
+
+    Raises TrainingError where nothing moves.
+    """
     steps = (places[starts + 1] - places[starts]).norm(dim=-1).flatten()
     steps = steps.clamp(max=float(np.quantile(steps.numpy(), 0.98)))  # what falls off the table does not count
-    return float(steps.square().sum() / steps.sum().clamp_min(1e-9))
+    if not bool(steps.any()):
+        raise TrainingError("expected logs in which what is timed moves, got none: leave out predictor.time_to_go")
+    return float(steps.square().sum() / steps.sum())
 
 
 def fit_time_to_go(
