@@ -80,10 +80,10 @@ class Goal:
 class GoalEnergy:
     """A weighted sum of distances [m] from the goal.
 
-    place: between the objects' places, summed. approach: from the end effector to the nearest
-    object that is not in its place, without which a far hand sees no slope; not while there is nothing to move.
-    proprio: from the end effector to its place in the goal image; weight 1 in a settled scene, and arrived_weight while
-    all objects are in their places, which the hand might drag them out of.
+    place: between the objects' places, summed. approach: from the end effector to the nearest object that is not in its
+    place, without which a far hand sees no slope; not while there is nothing to move. proprio: from the end effector to
+    its place in the goal image; weight 1 in a settled scene, and arrived_weight while all objects are in their places,
+    which the hand might drag them out of.
     locate: takes places [...,N,Q] to the robot's coordinates [...,N,C] [m], position: poses [...,P] to the same
     [...,C]. ways: how far robot and objects are from their places.
     running_weight: weight of every step but the last, whose weight is 1; 0 looks at the last step only, 1 sums.
@@ -101,7 +101,7 @@ class GoalEnergy:
     proprio_weight: float = 0.0
     arrived_weight: float = 0.1
     pessimism: float = 2.0
-    ways: Ways = field(default_factory=lambda: Ways())
+    ways: Ways = field(default_factory=Ways)
 
     def step(self, places: Tensor, proprio: Tensor, goal: Goal) -> Tensor:
         """Energy [...] of places [...,N,Q] and proprioception [...,P]; the goal broadcasts."""
