@@ -125,7 +125,7 @@ class PlaceTracker(nn.Module):
     def locate(self, places: Tensor) -> Tensor:
         """[...,Q] -> [...,P] [m]."""
         # Kept coordinate by coordinate in memory, as distances are taken: rows of two or three numbers are slow to do.
-        found = self.gain.T.contiguous() @ places.reshape(-1, places.shape[-1]).T + self.origin[:, None]
+        found = torch.addmm(self.origin[:, None], self.gain.T, places.reshape(-1, places.shape[-1]).T)
         return found.T.reshape(*places.shape[:-1], -1)
 
 
