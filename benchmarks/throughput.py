@@ -138,7 +138,7 @@ def _rows(
     encoder.model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
     model.to(device)
     cached = load_features(
-        encoder, table, "throughput", folder, lambda found: model.norm(found.to(device)).cpu(), device
+        encoder, table.frames, "throughput", folder, lambda found: model.norm(found.to(device)).cpu(), device
     )
     fit_statistics(model.cpu(), table, table.split()[0])
     target, decoder = reconstruction(model, cached)

@@ -28,6 +28,7 @@ from worldmodel.cli_options import (
     split_arguments,
     yaml_file,
 )
+from worldmodel.cli_train import augment, train
 from worldmodel.data.lock import run_lock
 from worldmodel.errors import ConfigError, OutputError, WorldModelError
 from worldmodel.storage import atomic_file
@@ -99,13 +100,6 @@ def pretrain(settings: Settings, config: str) -> None:
 
     with run_lock(Path(settings["out"])), config_kept(Path(settings["out"]), config):
         pretrain(**settings)
-
-
-def train(settings: Settings, config: str) -> None:
-    """Cached latents -> a model."""
-    from worldmodel.cli_train import train
-
-    train(settings, config)
 
 
 def baseline(settings: Settings, config: str) -> None:
@@ -195,6 +189,7 @@ VERBS = {
     "train": Verb(
         Options("train", paths=("out", "encoder", "name"), path_lists=("data",), together=OF_TOKENS), train, AGAIN
     ),
+    "augment": Verb(Options("augment", ("model", "out", "name"), ("data",)), augment, AGAIN),
     "baseline": Verb(Options("baseline", paths=("out", "encoder"), path_lists=("data",)), baseline, AGAIN),
     "convert": Verb(Options("convert", paths=("checkpoint", "encoder", "out"), positional="format"), convert),
     "bench": Verb(Options("bench", paths=("out", "model")), bench, AGAIN),

@@ -50,6 +50,8 @@ LIMITS = {
     "threads": Limit(low=1, kind=int),
     "workers": Limit(low=1),
     "steps": Limit(low=0),
+    "pictures": Limit(low=2),
+    "looks": Limit(low=1),
     "pose_steps": Limit(low=1, kind=int),
     "batch_size": Limit(low=1),
     "ema": Limit(low=0.0, high=0.99999),

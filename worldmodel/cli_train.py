@@ -1,4 +1,4 @@
-"""`worldmodel train`: one process or several, and whether the finished model reaches goals in a simulator."""
+"""`worldmodel train`, in one process or several, and its model driven on validation goals; `worldmodel augment`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def train(settings: Settings, config: str) -> None:
     first = os.environ.get("RANK", "0") == "0"
     with run_lock(out) if first else nullcontext(), config_kept(out, config) if first else nullcontext():
         train(**settings, drive=drive)
+
+
+def augment(settings: Settings, config: str) -> None:
+    """A model x frames in random looks -> a model that knows other looks, too."""
+    from worldmodel.cli import config_kept
+    from worldmodel.training.augment import augment
+
+    with run_lock(Path(settings["out"])), config_kept(Path(settings["out"]), config):
+        augment(**settings)
 
 
 def driver(task: str, episodes: int, out: Path) -> Callable[[Path], Settings]:

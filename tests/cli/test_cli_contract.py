@@ -13,9 +13,10 @@ from benchmarks.drive import drive
 from worldmodel.cli import VERBS
 from worldmodel.data.collect import collect
 from worldmodel.pretrain.run import pretrain
+from worldmodel.training.augment import augment
 from worldmodel.training.run import train
 
-FUNCTIONS = {"drive": drive, "collect": collect, "pretrain": pretrain, "train": train}
+FUNCTIONS = {"drive": drive, "collect": collect, "pretrain": pretrain, "train": train, "augment": augment}
 COMPOSED = {
     "collect": {"task": "env_id", "randomize_visuals": "env_kwargs"},
     "train": {"validate_task": "drive", "validate_episodes": "drive"},

@@ -118,5 +118,5 @@ def test_features_without_space_are_not_begun(tmp_path: Path) -> None:
     empty = np.zeros((4, 1), np.float32)
     table = Table(np.zeros((4, 16, 16, 3), np.uint8), empty, empty, empty, np.zeros(4, np.int64))
     with pytest.raises(OutputError, match=r"expected 80000\.0 GB of disk for the features of 4 pictures, got "):
-        load_features(Wide(), table, "a" * 32, tmp_path, lambda x: x, torch.device("cpu"))
+        load_features(Wide(), table.frames, "a" * 32, tmp_path, lambda x: x, torch.device("cpu"))
     assert list(tmp_path.iterdir()) == []

@@ -244,7 +244,7 @@ def stale_features(tally: Tally, lab: Lab) -> None:
     folder.mkdir()
     encoder = load_encoder(toy.encoder(lab))
     encoder.model.set_attn_implementation("eager")
-    wanted = load_features(encoder, table, "a" * 32, folder, lambda x: x, device)[:]
+    wanted = load_features(encoder, table.frames, "a" * 32, folder, lambda x: x, device)[:]
     path, seal = folder / f"features-{'a' * 32}.npy", folder / f"features-{'a' * 32}.json"
     content = path.read_bytes()
     flipped = bytearray(content)
@@ -255,7 +255,7 @@ def stale_features(tally: Tally, lab: Lab) -> None:
     ):  # fmt: skip
         file.write_bytes(made)
         try:
-            found = load_features(encoder, table, "a" * 32, folder, lambda x: x, device)
+            found = load_features(encoder, table.frames, "a" * 32, folder, lambda x: x, device)
             tally.holds(np.array_equal(found[:], wanted), note)
         except Exception as error:
             tally.count("wrong", f"{note}: {type(error).__name__}: {error}")

@@ -90,7 +90,7 @@ class PixelPredictor(nn.Module):
     def features(self, table: Table, folder: Path, data_sha256: str, device: torch.device) -> Rows:
         """All pictures, small, float16 [N,s*s,3]: a file in `folder`."""
         name = hashlib.sha256(f"pixels {self.config.side} {data_sha256}".encode()).hexdigest()
-        return load_features(self.shrink, table, name, folder, nn.Identity(), device)
+        return load_features(self.shrink, table.frames, name, folder, nn.Identity(), device)
 
     def fit_statistics(self, table: Table, episodes: Array) -> None:
         """Take from the logs how actions move the hand, and its range."""

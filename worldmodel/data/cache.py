@@ -18,8 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.data.frames import require_space
-from worldmodel.data.rows import RowFile
-from worldmodel.data.table import Table
+from worldmodel.data.rows import RowFile, Rows
 from worldmodel.data.unfinished import unfinished_rows
 from worldmodel.storage import sha256_file, write_json
 from worldmodel.types import Encoder
@@ -40,20 +39,20 @@ def encode_rows(encoder: Encoder, frames: Array, device: torch.device) -> Tensor
 
 def load_features(
     encoder: Encoder,
-    table: Table,
+    frames: Rows,
     name: str,
     folder: Path,
     normalise: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> RowFile:
-    """Normalised features of every row, float16 [N,M,F], a file; computed once under `name`.
+    """Normalised features of every frame uint8 [N,S,S,3], float16 [N,M,F], a file; computed once under `name`.
 
     A run that is stopped leaves what it has to the next. Raises OutputError where the disk has no space for them.
     """
     path, seal = folder / f"features-{name[:32]}.npy", folder / f"features-{name[:32]}.json"
     if _whole(path, seal):
         return RowFile(path)
-    total = len(table)
+    total = len(frames)
     shape = (total, encoder.tokens, encoder.width)
     require_space(folder, math.prod(shape) * 2, f"the features of {total} pictures")
     with (
@@ -61,7 +60,7 @@ def load_features(
         tqdm(total=total, initial=features.done, unit="frame", desc="encode", mininterval=1.0) as bar,
     ):
         for start in range(features.done, total, BATCH):
-            part = normalise(encode_rows(encoder, table.frames[start : start + BATCH], device))
+            part = normalise(encode_rows(encoder, frames[start : start + BATCH], device))
             features.put(part.to(torch.float16).numpy())
             bar.update(len(part))
     write_json(seal, {"sha256": sha256_file(path)})

@@ -53,7 +53,7 @@ def cached_features(
     if isinstance(model.norm, FeatureNorm):
         known = folder / f"norm-{name[:32]}.safetensors"
         _fit_once(model.norm, known, lambda: encode_rows(encoder, table.frames[rows], device))
-    features = load_features(encoder, table, name, folder, model.norm, device)
+    features = load_features(encoder, table.frames, name, folder, model.norm, device)
     encoder.to("cpu")
     return features
 
