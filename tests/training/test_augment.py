@@ -11,6 +11,7 @@ import torch
 from tiny_model import tiny_model
 
 import worldmodel
+from tests.training.test_training_resume import table
 from worldmodel.bundle import save
 from worldmodel.cli import main
 from worldmodel.data.looks import Picked, RandomLooks, random_look
@@ -65,8 +66,8 @@ def test_a_batch_pairs_each_look_with_what_is_said_of_its_picture() -> None:
     model, rng = tiny_model(), np.random.default_rng(0)
     plain = rng.normal(size=(20, 16, 24)).astype(np.float16)
     looks = np.repeat(plain, 2, axis=0) + np.float16(50.0)  # one can tell whose look it is
-    learner = SameAnswers(tiny_model(), model, plain, looks, torch.device("cpu"))
-    seen, wanted = learner.draw(None, plain, np.arange(3, 20), np.random.default_rng(1), 200)  # type: ignore[arg-type]
+    learner = SameAnswers(tiny_model(), model, plain, looks, np.arange(3, 20), torch.device("cpu"))
+    seen, wanted = learner.draw(None, plain, np.arange(20), np.random.default_rng(1), 200)  # type: ignore[arg-type]
     is_look = seen[:, 0, 0] > 25.0
     assert 0.55 < is_look.float().mean() < 0.8
     rows = (torch.where(is_look[:, None, None], seen - 50.0, seen)[:, None] - torch.from_numpy(plain).float()).abs()
@@ -77,6 +78,16 @@ def test_a_batch_pairs_each_look_with_what_is_said_of_its_picture() -> None:
     assert torch.allclose(wanted, said[picked], atol=1e-5)
     with torch.no_grad():
         assert float(learner.loss((torch.from_numpy(plain).float(), said))) < 1e-9
+
+
+def test_episodes_that_training_held_out_are_not_learned_from() -> None:
+    data = table()
+    for pictures in (2, 30, 1000):
+        rows, held = module._drawn(data, pictures, 0)
+        assert (~held).sum() == min(pictures, 108)
+        assert held.any()
+        assert np.array_equal(held, np.isin(data.episode[rows], data.split()[1]))
+        assert np.array_equal(rows, np.unique(rows))
 
 
 @pytest.fixture(scope="module")

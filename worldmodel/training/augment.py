@@ -85,26 +85,29 @@ def augment(
     finished = resume_folder(folder, identity, REPORT)
     if finished is not None:
         return finished
-    rows = _drawn(loaded.table, pictures, seed)
+    rows, held = _drawn(loaded.table, pictures, seed)
     table = _picked(loaded.table, rows)
     views = _views(known, table.frames, rows, RandomLooks(table.frames, looks, seed), cache_of(data), loaded, chosen)
     student = load(model)
     assert isinstance(student, WorldModel)
     checkpoints = folder / CHECKPOINTS
     report = recorder(folder, "augment", checkpoints_at(checkpoints), False)
-    learner = SameAnswers(known, student, *views, chosen)
+    learner = SameAnswers(known, student, *views, np.flatnonzero(~held), chosen)
     fit(learner, table, views[0], settings, checkpoints, chosen, report, "augment")
     student.eval().requires_grad_(False)
-    found = _compared(known, student, table, *views)
+    found = _compared(known, student, np.flatnonzero(held), *views)
     about = {**identity, "name": name or known.name, "validation": found, "machine": machine(chosen)}
     return _finish(student, about, folder, [Path(path).name for path in data])
 
 
-def _drawn(table: Table, pictures: int, seed: int) -> Array:
-    """So many rows of a table, or all, in their order."""
-    count = min(pictures, len(table))
-    rows: Array = np.sort(np.random.default_rng(seed).choice(len(table), count, replace=False))
-    return rows
+def _drawn(table: Table, pictures: int, seed: int) -> tuple[Array, Array]:
+    """Rows of so many pictures of training episodes, or all, and of a twentieth as many held out: [n], bool [n]."""
+    rng = np.random.default_rng(seed)
+    trained, held = (table.window_starts(1, episodes) for episodes in table.split())
+    counts = min(pictures, len(trained)), min(pictures // 20 + 1, len(held))
+    parts = [rng.choice(part, count, replace=False) for part, count in zip((trained, held), counts, strict=True)]
+    rows: Array = np.sort(np.concatenate(parts))
+    return rows, np.isin(rows, held)
 
 
 def _picked(table: Table, rows: Array) -> Table:
@@ -133,10 +136,10 @@ class SameAnswers:
     """A model that learns to answer as it did before, as the training loop sees it."""
 
     def __init__(
-        self, teacher: WorldModel, student: WorldModel, plain: Rows, looks: Rows, device: torch.device
+        self, teacher: WorldModel, student: WorldModel, plain: Rows, looks: Rows, rows: Array, device: torch.device
     ) -> None:
-        """What is asked of the pictures as they are is worked out here."""
-        self._student, self._looks = student, looks
+        """What is to be said of the pictures is worked out here. rows: of those that it learns from."""
+        self._student, self._looks, self._rows = student, looks, rows
         self._count = len(looks) // len(plain)
         wanted = [part.numpy() for part in _all_answers(teacher, plain, device)]
         scale = [np.full(part.shape[1], max(part.std(), FINEST), np.float32) for part in wanted]
@@ -154,8 +157,11 @@ class SameAnswers:
     def draw(
         self, table: Table, features: Rows, starts: Array, rng: np.random.Generator, count: int
     ) -> tuple[Tensor, ...]:
-        """Features of `count` pictures [n,M,F], a share of them as they are, and what is to be said of them [n,U]."""
-        rows = np.sort(rng.choice(starts, count))
+        """Features of `count` pictures [n,M,F], a share of them as they are, and what is to be said of them [n,U].
+
+        starts: not asked for, they would hold out other episodes than those of all the data.
+        """
+        rows = np.sort(rng.choice(self._rows, count))
         plain = rng.random(count) < PLAIN
         seen = np.empty((count, *features.shape[1:]), np.float32)
         seen[plain] = features[rows[plain]]
@@ -202,10 +208,9 @@ def _all_answers(model: WorldModel, features: Rows, device: torch.device) -> lis
 
 
 def _compared(
-    teacher: WorldModel, student: WorldModel, table: Table, plain: Rows, looks: Rows
+    teacher: WorldModel, student: WorldModel, held: Array, plain: Rows, looks: Rows
 ) -> dict[str, dict[str, float]]:
     """How far [m] from the teacher's answers to held-out pictures as they are, in the median, the others are."""
-    held = table.window_starts(1, table.split()[1])
     count = len(looks) // len(plain)
     truth = _where(teacher, Picked(plain, held))
     asked = {
