@@ -2,7 +2,8 @@
 
 collect -> pretrain -> train -> drive on validation goals -> worldmodel/models/NAME. The arm's encoder also sees
 episodes in random looks, without which it was worse than a random network; tracker and dynamics are trained without.
-The models of two cubes and of the cup use that encoder, and the objects' positions in the logs as labels.
+What came of it learns other looks from what it knows, and is a model of its own. Those of two cubes and of the cup use
+that encoder, and the objects' positions in the logs as labels.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ RECIPES = (
             f"pretrain data={DATA},{WORK}/looks out={WORK}/vjepa encoder=small steps=5000 learning_rate=6e-4",
             f"train data={DATA} encoder={WORK}/vjepa/encoder out={WORK}/jaco name=jaco",
         ),
+        ("jaco_reach", "jaco_push"),
+    ),
+    Recipe(
+        "jaco_augmented",
+        (f"augment model={WORK}/jaco/model data={DATA} out={WORK}/jaco_augmented",),
         ("jaco_reach", "jaco_push"),
     ),
     Recipe(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from tiny_model import tiny_model
 
+import envs  # noqa: F401 (registers the tasks)
 import worldmodel
-from tests.training.test_training_resume import table
+from tests.training.test_training_resume import equal, table, weights_of
 from worldmodel.bundle import save
 from worldmodel.cli import main
 from worldmodel.data.looks import Picked, RandomLooks, random_look
+from worldmodel.model import WorldModel
 from worldmodel.training import augment as module
 from worldmodel.training.augment import SameAnswers, answers
 
@@ -164,3 +167,26 @@ def test_another_run_is_refused_in_its_folder(logs: Path, tmp_path: Path, capsys
     assert "complete already" in capsys.readouterr().out
     assert main(command(logs, before, tmp_path / "run", "seed=1")) == 2
     assert "seed (0 -> 1)" in capsys.readouterr().err
+
+
+def test_the_shipped_one_sees_in_other_light_and_differs_in_nothing_else() -> None:
+    plain, augmented = worldmodel.load("jaco"), worldmodel.load("jaco_augmented")
+    assert isinstance(plain, WorldModel)
+    assert isinstance(augmented, WorldModel)
+    for part in ("encoder", "norm", "members", "inverse"):
+        assert equal(weights_of(getattr(plain, part)), weights_of(getattr(augmented, part)))
+    assert plain.config == augmented.config
+    env = gymnasium.make("worldmodel/JacoPush-v0", shift="lighting")
+    seen, truth = [], []
+    for seed in range(160_000, 160_012):
+        observation, info = env.reset(seed=seed, options={"explore": True})
+        seen.append(observation["pixels"])
+        truth.append(info["privileged"])
+    env.close()
+    frames, places = torch.from_numpy(np.stack(seen))[:, None], torch.from_numpy(np.stack(truth))
+    gaps = []
+    with torch.no_grad():
+        for model in (plain, augmented):
+            found = model.locate(model.place(model.encode(frames)[:, 0]))[:, 0]
+            gaps.append(float((found - places)[:, :2].norm(dim=-1).median()))
+    assert gaps[1] < 0.03 < 0.06 < gaps[0]
