@@ -45,6 +45,7 @@ NARROW = 0.1  # errors beyond this many standard deviations of an answer weigh l
 PLAIN = 1 / 3  # share of a batch that is in the look of the data, so that nothing is forgotten
 FINEST = 0.05  # least standard deviation of an answer that is told from none, in its own units (of places: 2.5 mm)
 CHUNK = 256  # pictures read at once
+DOUBTS = 1  # which of the answers they are
 
 
 def augment(
@@ -142,6 +143,7 @@ class SameAnswers:
         self._student, self._looks, self._rows = student, looks, rows
         self._count = len(looks) // len(plain)
         wanted = [part.numpy() for part in _all_answers(teacher, plain, device)]
+        wanted[DOUBTS] = wanted[DOUBTS].clip(*DOUBT)  # not the student's own, which would have no slope beyond
         scale = [np.full(part.shape[1], max(part.std(), FINEST), np.float32) for part in wanted]
         self._wanted = np.concatenate(wanted, axis=1) / np.concatenate(scale)
         self._scale = torch.from_numpy(np.concatenate(scale)).to(device)
@@ -190,9 +192,7 @@ def _readers(model: WorldModel) -> dict[str, nn.Module]:
 
 def answers(model: WorldModel, features: Tensor) -> list[Tensor]:
     """What each part that reads features [n,M,F] says of them, a list of [n,U of the part]."""
-    said = [part(features[:, None])[:, 0, 0] for part in _readers(model).values()]
-    said[1] = said[1].clamp(*DOUBT)
-    return said
+    return [part(features[:, None])[:, 0, 0] for part in _readers(model).values()]
 
 
 @torch.no_grad()
