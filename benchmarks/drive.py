@@ -27,6 +27,7 @@ from benchmarks.run import AgentFactory, Subject, run
 from worldmodel.baselines.bundle import KINDS, load_baseline
 from worldmodel.baselines.dreamer_policy import DreamerBaseline
 from worldmodel.baselines.pixels import PixelPredictor
+from worldmodel.baselines.policy import GoalPolicy
 from worldmodel.baselines.strip import STRIP
 from worldmodel.errors import ConfigError
 from worldmodel.guardrails import Guardrails
@@ -196,14 +197,15 @@ def _baseline(
 ) -> tuple[AgentFactory, Mapping[str, Any]]:
     """The baseline, loaded before anything else is made. search: the planner, for the one that plans; told: how."""
     loaded, card = load_baseline(folder, kind)
+    width = loaded.config.action_dim // (loaded.config.frame_skip if isinstance(loaded, GoalPolicy) else 1)
     known = IN_PIXELS if kind in SEARCHING else ()
     if set(told) - set(known):
         took = ", ".join(f"planning.{key}" for key in known) or "nothing of planning"
         raise ConfigError(f"expected {took} for agent={kind}, got {', '.join(told)}: leave the others out")
 
     def make(env: gymnasium.Env[Any, Any]) -> Agent:
-        if loaded.config.action_dim != _action_dim(env):
-            got = f"{loaded.config.action_dim} for a task with {_action_dim(env)}"
+        if width != _action_dim(env):
+            got = f"{width} for a task with {_action_dim(env)}"
             raise ConfigError(f"expected a baseline with the task's action dimensions, got {got}: train another")
         if isinstance(loaded, PixelPredictor):
             return PixelPredictionAgent(loaded, search, **told)

@@ -17,7 +17,8 @@ from tests.training.test_action_units import SIDE, record
 from worldmodel.baselines.bundle import Baseline, load_baseline
 from worldmodel.baselines.dreamer_policy import DreamerBaseline
 from worldmodel.baselines.pixels import PixelPredictor
-from worldmodel.baselines.run import baseline
+from worldmodel.baselines.run import SKIPPING, baseline
+from worldmodel.errors import ConfigError
 from worldmodel.pretrain.vjepa import build_model
 from worldmodel.types import Agent
 
@@ -66,3 +67,36 @@ def test_a_unit_changes_nothing_but_the_unit(kind: str, tmp_path: Path) -> None:
             assert torch.equal(first, second), part
     assert actions[0].any()
     assert np.array_equal(actions[0] * UNIT, actions[1])
+
+
+def trained(kind: str, data: Path, folder: Path, frame_skip: int) -> Baseline:
+    build_model(ARCHITECTURE, 0).save_pretrained(folder / "encoder")
+    settings = {"kind": {"name": kind, **KINDS[kind]}, "steps": 2, "learning_rate": 1e-3, "seed": 0}
+    out, encoder = folder / "run", str(folder / "encoder")
+    baseline(data=[str(data)], encoder=encoder, out=str(out), device="cpu", frame_skip=frame_skip, **settings)
+    return load_baseline(out / "model", kind)[0]
+
+
+@pytest.mark.parametrize("kind", SKIPPING)
+def test_a_policy_with_a_frame_skip_looks_once_and_does_its_actions_one_by_one(kind: str, tmp_path: Path) -> None:
+    model = trained(kind, record(tmp_path / "data", UNIT), tmp_path, 2)
+    pictures = np.random.default_rng(0).integers(0, 255, (4, 2, SIDE, SIDE, 3), dtype=np.uint8)
+    agent, seen = acting(model), [{"pixels": each, "proprio": np.zeros((2, 2), np.float32)} for each in pictures[1:]]
+    agent.reset(pictures[0], [0, 1])
+    first, second, third = (agent.act(each) for each in seen)
+    assert first.shape == second.shape == third.shape == (2, 4)
+    agent.reset(pictures[0], [0, 1])
+    again, whatever_it_sees = agent.act(seen[0]), agent.act(seen[2])
+    assert np.array_equal(first, again)
+    assert np.array_equal(second, whatever_it_sees)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, third)
+    agent.act(seen[1])
+    agent.reset(pictures[0], [0, 1])  # forgets what was left
+    assert np.array_equal(agent.act(seen[0]), first)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - set(SKIPPING)))
+def test_a_frame_skip_that_could_not_be_driven_is_refused_before_the_logs_are_read(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"frame_skip=1 for kind={kind}, got 5: only behaviour_cloning"):
+        trained(kind, tmp_path / "not there", tmp_path, 5)

@@ -209,7 +209,7 @@ def test_the_yaml_offers_what_the_verb_takes(kind: str) -> None:
     assert set(offered) == set(taken)
     config: Any = {"pixel_prediction": PixelConfig, "dreamerv3": DreamerConfig, "dreamerv3_planning": DreamerConfig}
     config = config.get(kind, PolicyConfig)
-    decided = {"action_dim", "proprio_dim", "target", "action_range"}
+    decided = {"action_dim", "proprio_dim", "target", "action_range", "frame_skip"}
     decided |= {"dreamerv3": {"compare"}, "dreamerv3_planning": {"reward", "span"}}.get(kind, set())
     assert set(offered["kind"]) - {"name", "batch_size", "warmup"} == set(config.__dataclass_fields__) - decided
     assert offered["kind"]["name"] == kind
@@ -221,11 +221,11 @@ def test_from_logs_to_driving(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     common = [f"data={tmp_path / 'data'}", f"encoder={tmp_path / 'encoder'}", "steps=2", "kind.batch_size=4"]
     sha256 = []
     for kind in ("behaviour_cloning", "inverse_dynamics", "pixel_prediction"):
-        out = tmp_path / kind
-        command = ["baseline", f"kind={kind}", f"out={out}", *common]
+        out, skip = tmp_path / kind, 2 if kind == "inverse_dynamics" else 1
+        command = ["baseline", f"kind={kind}", f"out={out}", f"frame_skip={skip}", *common]
         assert main(command) == 0
         report = json.loads((out / "report.json").read_text())
-        assert (report["decisions"], report[ONE], report["kind"]) == (12, 1, kind)  # the last episode is held out
+        assert (report["decisions"], report[ONE], report["kind"]) == (12 // skip, 1, kind)  # the last episode is held out
         assert not (out / "checkpoints").exists()
         capsys.readouterr()
         assert main(command) == 0

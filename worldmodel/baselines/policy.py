@@ -36,7 +36,7 @@ class PolicyConfig(ActionUnits):
     actions up to the goal, clipped to the box (inverse dynamics over several decisions).
     span: decisions to the farthest goal in training; None: as far as the episode goes.
     pool: side of the squares of encoder tokens that are averaged into one before anything else.
-    action_range: see ActionUnits.
+    action_range: see ActionUnits. frame_skip: how many actions of the data, side by side, are one of action_dim.
     """
 
     action_dim: int
@@ -50,6 +50,7 @@ class PolicyConfig(ActionUnits):
     blocks: int = 3
     pool: int = 1
     action_range: Sequence[Sequence[float]] | None = None
+    frame_skip: int = 1
 
 
 class GoalPolicy(nn.Module):

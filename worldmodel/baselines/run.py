@@ -33,6 +33,7 @@ from worldmodel.training.run import REPORT, SPLIT, machine
 
 Array = NDArray[Any]
 
+SKIPPING = ("behaviour_cloning", "inverse_dynamics")  # the policies, which do several actions at a look if told so
 OF_TRAINING = ("name", "batch_size", "warmup")  # what a kind says beside the fields of its network's config
 
 
@@ -56,17 +57,19 @@ def baseline(
     kind: {"name" (one of KINDS), "batch_size", of DreamerV3 "warmup", and the fields of PolicyConfig, PixelConfig or
     DreamerConfig that the data does not decide}. encoder: of the policies; pixel_prediction has none, and also writes
     forecast.png, its forecasts beside the truth. learning_rate: None is the kind's own. configurations_tried: settings
-    that were tried, these included; in every result. camera, frame_skip, skip_bad_episodes: see `load_table`.
+    that were tried, these included; in every result. camera, frame_skip, skip_bad_episodes: see `load_table`; only the
+    policies have a frame skip.
     The same call again resumes. Returns the report that is written as report.json.
     Raises ConfigError, DataError, EncoderError or TrainingError.
     """
     folder, chosen = Path(out), choose_device(device)
     sizes = {key: value for key, value in kind.items() if key not in OF_TRAINING}
-    if kind["name"] not in KINDS:
-        raise ConfigError(f"expected kind to be one of {', '.join(KINDS)}, got {kind['name']!r}: choose one of them")
+    _check(str(kind["name"]), frame_skip)
     loaded = load_table(list(data), camera=camera, frame_skip=frame_skip, skip_bad_episodes=skip_bad_episodes)
     known = loaded.table.actions[np.isin(loaded.table.episode, loaded.table.split()[0])]
     sizes["action_range"] = action_range(known, frame_skip)
+    if kind["name"] in SKIPPING:
+        sizes["frame_skip"] = frame_skip
     model = _new(str(kind["name"]), sizes, encoder, loaded.table, seed, chosen)
     actions = model.config.normalise(torch.from_numpy(loaded.table.actions)).numpy()
     table = replace(loaded.table, actions=actions)
@@ -94,6 +97,16 @@ def baseline(
     }
     found = {"camera": camera, "frame_skip": frame_skip, "data": loaded.about(), "validation": validation}
     return _finish(model, about, {**identity, **about, **found, "machine": machine(chosen)}, folder, data)
+
+
+def _check(kind: str, frame_skip: int) -> None:
+    if kind not in KINDS:
+        raise ConfigError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}: choose one of them")
+    if frame_skip != 1 and kind not in SKIPPING:
+        raise ConfigError(
+            f"expected frame_skip=1 for kind={kind}, got {frame_skip}: only {' and '.join(SKIPPING)} do several "
+            "actions at a look"
+        )
 
 
 def _settings(
