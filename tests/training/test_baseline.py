@@ -225,7 +225,8 @@ def test_from_logs_to_driving(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         command = ["baseline", f"kind={kind}", f"out={out}", f"frame_skip={skip}", *common]
         assert main(command) == 0
         report = json.loads((out / "report.json").read_text())
-        assert (report["decisions"], report[ONE], report["kind"]) == (12 // skip, 1, kind)  # the last episode is held out
+        known = 12 // skip  # of two episodes; the last is held out
+        assert (report["decisions"], report[ONE], report["kind"]) == (known, 1, kind)
         assert not (out / "checkpoints").exists()
         capsys.readouterr()
         assert main(command) == 0
