@@ -124,7 +124,10 @@ class GoalPolicy(nn.Module):
 
 
 def displacements(actions: Array, rows: Array, goals: Array) -> Array:
-    """Sums of actions [N,A] from each row up to its goal, clipped to [-1, 1]: float32 [n,A]."""
+    """Sums of actions [N,A] from each row up to its goal, clipped to [-1, 1]: float32 [n,A].
+
+    With a frame skip, each of the actions of a decision is summed by itself.
+    """
     sums = [actions[row:goal].sum(axis=0) for row, goal in zip(rows, goals, strict=True)]
     clipped: Array = np.clip(np.stack(sums), -1.0, 1.0).astype(np.float32)
     return clipped

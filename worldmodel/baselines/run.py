@@ -104,8 +104,8 @@ def _check(kind: str, frame_skip: int) -> None:
         raise ConfigError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}: choose one of them")
     if frame_skip != 1 and kind not in SKIPPING:
         raise ConfigError(
-            f"expected frame_skip=1 for kind={kind}, got {frame_skip}: only {' and '.join(SKIPPING)} do several "
-            "actions at a look"
+            f"expected frame_skip=1 for kind={kind}, got {frame_skip}: leave it away, or choose one of those "
+            f"that do several actions at a look, {' or '.join(SKIPPING)}"
         )
 
 
